@@ -1,0 +1,250 @@
+"""What each syscall takes: JSON comes in here and nowhere else. Field descriptions are what a model reads."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+
+from aos_mcp.abi import limits
+from aos_mcp.abi.capability import IsolationLevel
+from aos_mcp.abi.page import PageKind
+from aos_mcp.abi.process import ProcessState, Signal
+
+
+def _clean(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("a NUL character is not allowed")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("a lone surrogate is not allowed") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_clean)]
+Handle = Annotated[str, Field(min_length=3, max_length=64, pattern=r"^[a-z]+_[a-z0-9]+$")]
+PidOrPrefix = Annotated[str, Field(min_length=3, max_length=64, pattern=r"^p_[a-z0-9]+$")]
+Name = Annotated[str, Field(min_length=1, max_length=limits.NAME_CHARS_MAX, pattern=r"^[\w .:/@+-]+$")]
+ModelName = Annotated[str, Field(min_length=3, max_length=256, pattern=r"^[A-Za-z0-9_.-]+/\S+$")]
+
+
+class Args(BaseModel):
+    """Base of all arguments: an unknown argument is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BudgetArgs(Args):
+    """A budget as people write it."""
+
+    usd: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    tokens: Annotated[int, Field(ge=0, le=10**12)] | None = None
+    turns: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    tool_calls: Annotated[int, Field(ge=0, le=10**6)] | None = None
+    wall_s: Annotated[float, Field(gt=0, le=31_536_000)] | None = None
+
+
+class SpawnArgs(Args):
+    """Arguments of `spawn_agent`."""
+
+    task: Annotated[Text, Field(min_length=1, max_length=limits.TASK_CHARS_MAX)]
+    name: Name | None = None
+    agent: Annotated[Name | None, Field(description="agent definition")] = None
+    model: Annotated[ModelName | None, Field(description="provider/model")] = None
+    priority: Annotated[int, Field(ge=0, le=100, description="0 first")] = 50
+    tools: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=128)]] | None,
+        Field(max_length=64, description="name patterns, e.g. git__*"),
+    ] = None
+    budget: BudgetArgs | None = None
+    network: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=256)]] | None,
+        Field(max_length=64, description="hosts its commands may reach"),
+    ] = None
+    idempotency_key: Annotated[Text, Field(min_length=1, max_length=128)] | None = None
+    wait_s: Annotated[float, Field(ge=0, le=limits.WAIT_S_MAX)] = 0
+
+
+class WaitArgs(Args):
+    """Arguments of `wait_agent`."""
+
+    pids: Annotated[list[PidOrPrefix], Field(min_length=1, max_length=limits.WAIT_PIDS_MAX)]
+    timeout_s: Annotated[float, Field(ge=0, le=limits.WAIT_S_MAX)] = 20
+    mode: Literal["any", "all"] = "all"
+
+
+class ListArgs(Args):
+    """Arguments of `list_agents`."""
+
+    state: ProcessState | None = None
+    parent: PidOrPrefix | None = None
+    limit: Annotated[int, Field(ge=1, le=limits.LIST_MAX)] = 50
+    cursor: Annotated[str, Field(max_length=128)] | None = None
+
+
+class SignalArgs(Args):
+    """Arguments of `signal_agent`."""
+
+    pid: PidOrPrefix
+    signal: Annotated[Signal, Field(description="term lets it finish up in one turn")]
+    tree: bool = True
+    reason: Annotated[Text, Field(max_length=2_000)] | None = None
+
+
+class SendArgs(Args):
+    """Arguments of `send_message`."""
+
+    to: Annotated[str, Field(pattern=r"^(host|parent|p_[a-z0-9]+)$", description="pid, parent or host")]
+    text: Annotated[Text, Field(min_length=1, max_length=limits.TEXT_CHARS_MAX)]
+    topic: Annotated[Text, Field(max_length=128)] = ""
+
+
+class PageOutArgs(Args):
+    """Arguments of `page_out`."""
+
+    content: Annotated[Text, Field(min_length=1, max_length=limits.PAGE_BYTES_MAX)]
+    title: Annotated[Text, Field(max_length=200)] | None = None
+    importance: Annotated[float, Field(ge=0, le=1)] = 0.5
+    pid: PidOrPrefix | None = None
+    pinned: bool = False
+
+
+class PageInArgs(Args):
+    """Arguments of `page_in`."""
+
+    page_id: Handle
+    offset: Annotated[int, Field(ge=0, description="in characters")] = 0
+    limit: Annotated[int | None, Field(ge=1, le=limits.PAGE_BYTES_MAX, description="in characters")] = None
+    pid: PidOrPrefix | None = None
+
+
+class SearchPagesArgs(Args):
+    """Arguments of `search_pages`."""
+
+    query: Annotated[Text, Field(min_length=1, max_length=2_000)]
+    k: Annotated[int, Field(ge=1, le=limits.SEARCH_MAX)] = 5
+    pid: PidOrPrefix | None = None
+    kind: PageKind | None = None
+
+
+class CheckpointArgs(Args):
+    """Arguments of `checkpoint`."""
+
+    pid: PidOrPrefix
+    label: Annotated[Text, Field(max_length=200)] | None = None
+
+
+class RestoreArgs(Args):
+    """Arguments of `restore`."""
+
+    checkpoint_id: Handle
+    model: ModelName | None = None
+    budget: BudgetArgs | None = None
+    name: Name | None = None
+
+
+class ExecFile(Args):
+    """A file to write into the workspace before the command runs."""
+
+    path: Annotated[Text, Field(min_length=1, max_length=4_096)]
+    content: Annotated[Text, Field(max_length=limits.FILE_BYTES_MAX)]
+
+
+class ExecArgs(Args):
+    """Arguments of `sandbox_exec`."""
+
+    command: Annotated[
+        Annotated[Text, Field(min_length=1, max_length=100_000)]
+        | Annotated[list[Annotated[Text, Field(max_length=100_000)]], Field(min_length=1, max_length=1_000)],
+        Field(description="text for sh -c, or argv"),
+    ]
+    stdin: Annotated[Text, Field(max_length=limits.FILE_BYTES_MAX)] | None = None
+    files: Annotated[list[ExecFile] | None, Field(max_length=limits.FILES_MAX)] = None
+    timeout_s: Annotated[float, Field(gt=0, le=limits.EXEC_S_MAX)] = 60
+    level: IsolationLevel | None = None
+    workspace: Annotated[str | None, Field(pattern=r"^[a-z0-9_-]{1,64}$", description="kept between calls")] = None
+
+
+class ChatMessage(Args):
+    """One message of `complete`."""
+
+    role: Literal["user", "assistant"]
+    content: Annotated[Text, Field(min_length=1, max_length=limits.TEXT_CHARS_MAX)]
+
+
+class CompleteArgs(Args):
+    """Arguments of `complete`: `prompt` or `messages`, not both."""
+
+    prompt: Annotated[Text, Field(min_length=1, max_length=limits.TEXT_CHARS_MAX)] | None = None
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1_000)] | None = None
+    model: ModelName | None = None
+    system: Annotated[Text, Field(max_length=limits.TASK_CHARS_MAX)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    schema_: Annotated[dict[str, JsonValue] | None, Field(alias="schema", description="JSON Schema of the answer")] = (
+        None
+    )
+    priority: Annotated[int, Field(ge=0, le=100)] = 50
+
+
+class SearchToolsArgs(Args):
+    """Arguments of `search_tools`."""
+
+    query: Annotated[Text, Field(max_length=500)]
+    k: Annotated[int, Field(ge=1, le=limits.SEARCH_MAX)] = 8
+
+
+class CallToolArgs(Args):
+    """Arguments of `call_tool`."""
+
+    name: Annotated[str, Field(min_length=3, max_length=128, pattern=r"^[A-Za-z0-9_.-]+$", description="server__tool")]
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class AnswerArgs(Args):
+    """Arguments of `answer_approval`."""
+
+    approval_id: Handle
+    decision: Literal["allow", "deny"]
+    remember: bool = False
+    note: Annotated[Text, Field(max_length=2_000)] | None = None
+
+
+class ReadAuditArgs(Args):
+    """Arguments of `read_audit`."""
+
+    pid: PidOrPrefix | None = None
+    after_seq: Annotated[int, Field(ge=0)] | None = None
+    limit: Annotated[int, Field(ge=1, le=limits.AUDIT_LIST_MAX)] = 50
+    verify: bool = False
+
+
+class NoArgs(Args):
+    """No arguments."""
+
+
+class ExitArgs(Args):
+    """Arguments of `exit`."""
+
+    result: Annotated[Text, Field(max_length=limits.TEXT_CHARS_MAX, description="your answer to whoever spawned you")]
+    failed: Annotated[bool, Field(description="true if the task could not be done")] = False
+
+
+class PidArgs(Args):
+    """Arguments of the calls that read one process."""
+
+    pid: PidOrPrefix
+
+
+class ReadJournalArgs(Args):
+    """Arguments of `read_journal`."""
+
+    pid: PidOrPrefix
+    after: Annotated[int, Field(ge=-1)] = -1
+    limit: Annotated[int, Field(ge=1, le=limits.LIST_MAX)] = 100
+
+
+class ReadCheckpointArgs(Args):
+    """Arguments of `read_checkpoint`."""
+
+    checkpoint_id: Handle

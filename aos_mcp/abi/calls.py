@@ -1,0 +1,194 @@
+"""The syscall table: every act there is. The gate refuses what is not here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from aos_mcp.abi import arguments as a
+from aos_mcp.abi import results as r
+from aos_mcp.abi.errors import ErrorCode as E
+from aos_mcp.abi.journal import EffectClass
+from aos_mcp.abi.syscall import Audience, Reach, Syscall
+
+PURE, IDEMPOTENT, UNSAFE = EffectClass.PURE, EffectClass.IDEMPOTENT, EffectClass.UNSAFE
+
+ROWS: tuple[Syscall, ...] = (
+    Syscall(
+        name="spawn_agent",
+        title="Spawn an agent",
+        summary="Start an agent on a task. It runs on its own, outlives this host, and stops at its budget.",
+        args=a.SpawnArgs, result=r.SpawnResult, reach=Reach.WRITE, effect=IDEMPOTENT, category="process",
+        errors=(E.BUDGET_EXHAUSTED, E.LIMIT_EXCEEDED, E.UNAVAILABLE, E.CONFLICT),
+    ),
+    Syscall(
+        name="wait_agent",
+        title="Wait for agents",
+        summary="Wait until agents end (any or all) or the timeout passes; also collects messages sent to you.",
+        args=a.WaitArgs, result=r.WaitResult, reach=Reach.EXTERNAL, effect=PURE, category="process", blocking=True,
+    ),
+    Syscall(
+        name="list_agents",
+        title="List agents",
+        summary="List agents, newest first.",
+        args=a.ListArgs, result=r.ListResult, reach=Reach.READ, effect=PURE, category="process",
+        resource="aos://proc",
+    ),
+    Syscall(
+        name="signal_agent",
+        title="Signal an agent",
+        summary="Stop, continue, gracefully end (term) or kill an agent and its children.",
+        args=a.SignalArgs, result=r.SignalResult, reach=Reach.WRITE, effect=IDEMPOTENT, category="process",
+        destructive=True, errors=(E.CONFLICT,),
+    ),
+    Syscall(
+        name="send_message",
+        title="Send a message",
+        summary="Send text to an agent, your parent or the host. An agent reads it before its next turn.",
+        args=a.SendArgs, result=r.SendResult, reach=Reach.WRITE, effect=IDEMPOTENT, category="message",
+        errors=(E.CONFLICT,),
+    ),
+    Syscall(
+        name="page_out",
+        title="Page out",
+        summary="Keep text outside the window under a page id; nothing is lost.",
+        args=a.PageOutArgs, result=r.PageOutResult, reach=Reach.WRITE, effect=IDEMPOTENT, category="memory",
+        errors=(E.LIMIT_EXCEEDED,),
+    ),
+    Syscall(
+        name="page_in",
+        title="Page in",
+        summary="Read a page back, exactly as it was; large pages in pieces.",
+        args=a.PageInArgs, result=r.PageInResult, reach=Reach.WRITE, effect=PURE, category="memory",
+        resource="aos://page/{page_id}",
+    ),
+    Syscall(
+        name="search_pages",
+        title="Search pages",
+        summary="Search pages, paged out or not, by words.",
+        args=a.SearchPagesArgs, result=r.SearchPagesResult, reach=Reach.READ, effect=PURE, category="memory",
+    ),
+    Syscall(
+        name="checkpoint",
+        title="Checkpoint an agent",
+        summary="Save an agent's context, journal position and files.",
+        args=a.CheckpointArgs, result=r.CheckpointResult, reach=Reach.EXTERNAL, effect=IDEMPOTENT, category="process",
+        errors=(E.LIMIT_EXCEEDED,),
+    ),
+    Syscall(
+        name="restore",
+        title="Restore a checkpoint",
+        summary="Start a new agent from a checkpoint: a fork of the past, optionally on another model.",
+        args=a.RestoreArgs, result=r.SpawnResult, reach=Reach.EXTERNAL, effect=IDEMPOTENT, category="process",
+        errors=(E.BUDGET_EXHAUSTED, E.LIMIT_EXCEEDED, E.UNAVAILABLE),
+    ),
+    Syscall(
+        name="sandbox_exec",
+        title="Run a command",
+        summary="Run a command in an isolated sandbox with a workspace of its own.",
+        args=a.ExecArgs, result=r.ExecResult, reach=Reach.EXTERNAL, effect=UNSAFE, category="execute",
+        errors=(E.UNAVAILABLE, E.TIMED_OUT, E.UNKNOWN_OUTCOME, E.APPROVAL_REQUIRED, E.LIMIT_EXCEEDED),
+    ),
+    Syscall(
+        name="complete",
+        title="One model call",
+        summary="Make one scheduled, budgeted model call, optionally with structured output.",
+        args=a.CompleteArgs, result=r.CompleteResult, reach=Reach.EXTERNAL, effect=EffectClass.LLM, category="model",
+        open_world=True, errors=(E.UNAVAILABLE, E.BUDGET_EXHAUSTED, E.TIMED_OUT),
+    ),
+    Syscall(
+        name="search_tools",
+        title="Find downstream tools",
+        summary="Find tools of the mounted MCP servers by words; an empty query lists them.",
+        args=a.SearchToolsArgs, result=r.SearchToolsResult, reach=Reach.READ, effect=PURE, category="mount",
+    ),
+    Syscall(
+        name="call_tool",
+        title="Call a downstream tool",
+        summary="Call a tool of a mounted MCP server by its name (server__tool).",
+        args=a.CallToolArgs, result=r.CallToolResult, reach=Reach.EXTERNAL, effect=UNSAFE, category="mount",
+        open_world=True,
+        errors=(E.APPROVAL_REQUIRED, E.UNAVAILABLE, E.TIMED_OUT, E.UNKNOWN_OUTCOME, E.CONFLICT),
+    ),
+    Syscall(
+        name="answer_approval",
+        title="Answer an approval",
+        summary="Allow or deny what an agent asks for. Only on behalf of the person.",
+        args=a.AnswerArgs, result=r.AnswerResult, reach=Reach.WRITE, effect=IDEMPOTENT, category="policy",
+        audience=Audience.HOSTS, errors=(E.CONFLICT,),
+    ),
+    Syscall(
+        name="read_audit",
+        title="Read the audit log",
+        summary="Read the tamper-evident log, and verify it.",
+        args=a.ReadAuditArgs, result=r.ReadAuditResult, reach=Reach.READ, effect=PURE, category="audit",
+        audience=Audience.HOSTS, resource="aos://audit",
+    ),
+    Syscall(
+        name="kernel_status",
+        title="Kernel status",
+        summary="Version, agents, providers, mounts, sandbox, budgets, open approvals.",
+        args=a.NoArgs, result=r.StatusResult, reach=Reach.READ, effect=PURE, category="kernel",
+        audience=Audience.HOSTS,
+    ),
+    Syscall(
+        name="exit",
+        title="Exit",
+        summary="End yourself with a result. Call it when the task is done or cannot be done.",
+        args=a.ExitArgs, result=r.ExitResult, reach=Reach.WRITE, effect=IDEMPOTENT, category="process",
+        audience=Audience.AGENTS, tool=False,
+    ),
+    Syscall(
+        name="read_process",
+        title="Read a process",
+        summary="Everything about one process.",
+        args=a.PidArgs, result=r.ProcessResult, reach=Reach.READ, effect=PURE, category="process",
+        audience=Audience.HOSTS, tool=False, resource="aos://proc/{pid}",
+    ),
+    Syscall(
+        name="read_context",
+        title="Read a page table",
+        summary="What is resident, what left, when and why.",
+        args=a.PidArgs, result=r.ContextResult, reach=Reach.READ, effect=PURE, category="memory",
+        audience=Audience.HOSTS, tool=False, resource="aos://proc/{pid}/context",
+    ),
+    Syscall(
+        name="read_journal",
+        title="Read a journal",
+        summary="The steps of one process.",
+        args=a.ReadJournalArgs, result=r.JournalResult, reach=Reach.READ, effect=PURE, category="process",
+        audience=Audience.HOSTS, tool=False, resource="aos://proc/{pid}/journal",
+    ),
+    Syscall(
+        name="read_checkpoint",
+        title="Read a checkpoint",
+        summary="One checkpoint.",
+        args=a.ReadCheckpointArgs, result=r.CheckpointRow, reach=Reach.READ, effect=PURE, category="process",
+        audience=Audience.HOSTS, tool=False, resource="aos://checkpoint/{checkpoint_id}",
+    ),
+    Syscall(
+        name="list_mounts",
+        title="List mounts",
+        summary="The downstream MCP servers and their state.",
+        args=a.NoArgs, result=r.MountsResult, reach=Reach.READ, effect=PURE, category="mount",
+        audience=Audience.HOSTS, tool=False, resource="aos://mounts",
+    ),
+    Syscall(
+        name="list_approvals",
+        title="List approvals",
+        summary="The questions that wait for a person.",
+        args=a.NoArgs, result=r.ApprovalsResult, reach=Reach.READ, effect=PURE, category="policy",
+        audience=Audience.HOSTS, tool=False, resource="aos://approvals",
+    ),
+    Syscall(
+        name="read_metrics",
+        title="Read metrics",
+        summary="Counters and histograms in the Prometheus text form.",
+        args=a.NoArgs, result=r.MetricsResult, reach=Reach.READ, effect=PURE, category="kernel",
+        audience=Audience.HOSTS, tool=False, resource="aos://metrics",
+    ),
+)  # fmt: skip
+
+TABLE: Mapping[str, Syscall] = MappingProxyType({row.name: row for row in ROWS})
+
+assert len(TABLE) == len(ROWS)

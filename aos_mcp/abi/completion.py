@@ -1,0 +1,109 @@
+"""What goes to a language model and what comes back, in one form over all dialects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from aos_mcp.abi.budget import Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolRequest:
+    """A tool call the model asks for. `arguments` is JSON text as the model wrote it, not yet checked."""
+
+    request_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One element of a prompt.
+
+    `role` is `user`, `assistant` or `tool`. A `tool` turn answers `request_id`. `breakpoint` marks the end of a prefix
+    that is worth caching, for dialects that want to be told. `reasoning` and `reasoning_signature` are what the model
+    thought in an assistant turn, re-sent only to providers that demand it.
+    """
+
+    role: Literal["user", "assistant", "tool"]
+    text: str
+    requests: tuple[ToolRequest, ...] = ()
+    request_id: str | None = None
+    is_error: bool = False
+    reasoning: str = ""
+    reasoning_signature: str = ""
+    breakpoint: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolSpec:
+    """A function tool offered to a model. `input_schema` is JSON Schema as JSON text, byte-stable between calls."""
+
+    name: str
+    description: str
+    input_schema: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A whole request: `system`, then `tools`, then `turns`. `output_schema` (JSON text) asks for structured output."""
+
+    system: str
+    turns: tuple[Turn, ...]
+    tools: tuple[ToolSpec, ...] = ()
+    max_output_tokens: int = 4_096
+    output_schema: str | None = None
+    temperature: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A model's turn, as kept in the journal and in REPLY pages."""
+
+    text: str = ""
+    requests: tuple[ToolRequest, ...] = ()
+    reasoning: str = ""
+    reasoning_signature: str = ""
+    stop: Literal["end", "tools", "length", "refused"] = "end"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """A finished model call. `usage.microusd` is the price, rounded up to the micro-dollar.
+
+    `priced` is False when no price is known for the model; `usage.microusd` is 0 then. `replayed` is True when a
+    recording answered.
+    """
+
+    model: str
+    reply: Reply
+    usage: Usage
+    priced: bool = True
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPrice:
+    """Prices in US dollars per million tokens; `source` says where they come from and of which date."""
+
+    input: float
+    cached: float
+    written: float
+    output: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """What is known of a model before the first call. `price` is None when unknown (never 0 for unknown)."""
+
+    name: str
+    """`provider/model`."""
+    dialect: str
+    context_tokens: int
+    output_tokens_max: int
+    price: ModelPrice | None
+    key_present: bool
+    replay: bool = False
+    quirks: tuple[str, ...] = field(default=())

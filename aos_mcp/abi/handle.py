@@ -1,0 +1,14 @@
+"""Handles: 128 random bits behind a prefix. Knowing one is not a right to it; ownership is checked at every call."""
+
+from __future__ import annotations
+
+from typing import NewType
+
+Pid = NewType("Pid", str)
+"""`p_` and 26 characters of base32."""
+
+PageId = NewType("PageId", str)
+"""`pg_` and 26 characters."""
+
+Digest = NewType("Digest", str)
+"""SHA-256 of a payload, 64 hexadecimal characters."""

@@ -1,0 +1,122 @@
+"""The process: an agent as the kernel sees it. State moves only by `kernel.table.transition`, along `MOVES`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+from aos_mcp.abi.capability import Rights
+from aos_mcp.abi.handle import Digest, Pid
+
+
+class ProcessState(StrEnum):
+    """Where a process stands."""
+
+    READY = "ready"
+    RUNNING = "running"
+    BLOCKED = "blocked"
+    """Waits for a child, a message, an approval or a timer; holds no model slot."""
+    STOPPED = "stopped"
+    EXITED = "exited"
+    """Ended. The row stays, so that its result can be collected."""
+
+
+MOVES: Mapping[ProcessState, frozenset[ProcessState]] = MappingProxyType(
+    {
+        ProcessState.READY: frozenset({ProcessState.RUNNING, ProcessState.STOPPED, ProcessState.EXITED}),
+        ProcessState.RUNNING: frozenset(
+            {
+                ProcessState.READY,
+                ProcessState.BLOCKED,
+                ProcessState.STOPPED,
+                ProcessState.EXITED,
+            }
+        ),
+        ProcessState.BLOCKED: frozenset(
+            {
+                ProcessState.READY,
+                ProcessState.RUNNING,
+                ProcessState.STOPPED,
+                ProcessState.EXITED,
+            }
+        ),
+        ProcessState.STOPPED: frozenset({ProcessState.READY, ProcessState.EXITED}),
+        ProcessState.EXITED: frozenset(),
+    }
+)
+"""The legal moves. The SQL schema holds the same set of states in a CHECK."""
+
+
+class Signal(StrEnum):
+    """What may be sent to a process from outside."""
+
+    STOP = "stop"
+    CONT = "cont"
+    TERM = "term"
+    """Graceful: the agent gets one turn to finish up, then ends."""
+    KILL = "kill"
+
+
+class ExitCode(StrEnum):
+    """How a process ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    TERMINATED = "terminated"
+    KILLED = "killed"
+    BUDGET = "budget_exhausted"
+    HUNG = "hung"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """One row of the process table.
+
+    `version` rises at every write and is what compare-and-set checks; `fence` rises at every claim by a kernel, and a
+    journal write with an older fence is refused. Times are seconds since the epoch, by the store's clock.
+    """
+
+    pid: Pid
+    parent: Pid | None
+    program: Pid
+    """The root of its tree: a tree counts as one program to the scheduler."""
+    owner: str
+    """The principal whose process this is."""
+    name: str
+    agent: str | None
+    """Name of the agent definition it was spawned from."""
+    state: ProcessState
+    model: str
+    """`provider/model`, resolved at spawn; empty when no model was configured then."""
+    priority: int
+    depth: int
+    rights: Rights
+    workspace: str
+    step: int = 0
+    """Number of the next journal step."""
+    position: int = 0
+    """Position of the next page in its context."""
+    waiting_for: str | None = None
+    pending: Signal | None = None
+    """STOP or TERM that was asked for and is taken at the next turn boundary."""
+    finishing: bool = False
+    """TERM has been taken: the present turn is the last."""
+    faults: int = 0
+    """Model calls that failed in a row; a success sets it to 0."""
+    wake_at: float | None = None
+    """Not to be picked before this time (back-off after a fault)."""
+    exit_code: ExitCode | None = None
+    exit_reason: str | None = None
+    result: Digest | None = None
+    fence: int = 0
+    version: int = 0
+    lease_holder: str | None = None
+    lease_until: float | None = None
+    idempotency_key: str | None = None
+    forked_from: str | None = None
+    """The checkpoint it was restored from."""
+    created_at: float
+    updated_at: float
+    ended_at: float | None = None

@@ -1,0 +1,406 @@
+"""What each syscall answers: JSON goes out here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from aos_mcp.abi.approval import ApprovalState
+from aos_mcp.abi.mount import MountState
+from aos_mcp.abi.page import PageKind
+from aos_mcp.abi.process import ExitCode, ProcessState
+
+
+class Result(BaseModel):
+    """Base of all results."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class UsageResult(Result):
+    """What was spent. Tokens by kind; `usd` is exact to the micro-dollar."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    written_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0
+    turns: int = 0
+    tool_calls: int = 0
+
+
+class SpawnResult(Result):
+    """Answer of `spawn_agent` and `restore`; `result` only when it ended within `wait_s`."""
+
+    pid: str
+    state: ProcessState
+    uri: str
+    result: str | None = None
+    exit_code: ExitCode | None = None
+
+
+class MessageResult(Result):
+    """One message."""
+
+    message_id: str
+    sender: str
+    topic: str
+    text: str
+
+
+class AgentResult(Result):
+    """One agent as `wait_agent` reports it. A long `result` is cut; `result_page` has all of it."""
+
+    pid: str
+    name: str
+    state: ProcessState
+    exit_code: ExitCode | None = None
+    reason: str | None = None
+    result: str | None = None
+    result_page: str | None = None
+    waiting_for: str | None = None
+    usage: UsageResult = UsageResult()
+    replayed: bool = False
+
+
+class WaitResult(Result):
+    """Answer of `wait_agent`."""
+
+    agents: list[AgentResult]
+    timed_out: bool
+    messages: list[MessageResult] = []
+
+
+class AgentRow(Result):
+    """One row of `list_agents`."""
+
+    pid: str
+    name: str
+    state: ProcessState
+    model: str
+    priority: int
+    parent: str | None = None
+    waiting_for: str | None = None
+    exit_code: ExitCode | None = None
+    usage: UsageResult = UsageResult()
+
+
+class ListResult(Result):
+    """Answer of `list_agents`."""
+
+    agents: list[AgentRow]
+    next_cursor: str | None = None
+
+
+class SignalResult(Result):
+    """Answer of `signal_agent`: the state after, of the process and of every descendant signalled."""
+
+    pid: str
+    state: ProcessState
+    signalled: int
+
+
+class SendResult(Result):
+    """Answer of `send_message`."""
+
+    message_id: str
+
+
+class PageOutResult(Result):
+    """Answer of `page_out`."""
+
+    page_id: str
+    tokens: int
+
+
+class PageInResult(Result):
+    """Answer of `page_in`: the exact characters from `offset`; `next_offset` where more follows."""
+
+    content: str
+    tokens: int
+    next_offset: int | None = None
+
+
+class HitResult(Result):
+    """One hit of `search_pages`."""
+
+    page_id: str
+    title: str
+    excerpt: str
+    score: float
+
+
+class SearchPagesResult(Result):
+    """Answer of `search_pages`."""
+
+    hits: list[HitResult]
+
+
+class CheckpointResult(Result):
+    """Answer of `checkpoint`; `at` in seconds since the epoch."""
+
+    checkpoint_id: str
+    step: int
+    at: float
+
+
+class ExecResult(Result):
+    """Answer of `sandbox_exec`. `isolation` is the driver that ran it, as proven; `changed` the files it touched."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    truncated: bool
+    timed_out: bool
+    isolation: str
+    workspace: str
+    changed: list[str] = []
+    output_page: str | None = None
+
+
+class CompleteResult(Result):
+    """Answer of `complete`: `text`, or `object` where a schema was given."""
+
+    text: str | None = None
+    object: JsonValue | None = None
+    usage: UsageResult
+    model: str
+    replayed: bool = False
+
+
+class ToolRow(Result):
+    """One downstream tool."""
+
+    name: str
+    description: str
+    input_schema: dict[str, JsonValue]
+    read_only: bool
+
+
+class SearchToolsResult(Result):
+    """Answer of `search_tools`."""
+
+    tools: list[ToolRow]
+    total: int
+
+
+class CallToolResult(Result):
+    """Answer of `call_tool`: the downstream's CallToolResult, unchanged, or a page that holds it when it is too large."""
+
+    result: dict[str, JsonValue]
+    is_error: bool = False
+    page_id: str | None = None
+
+
+class AnswerResult(Result):
+    """Answer of `answer_approval`."""
+
+    approval_id: str
+    state: ApprovalState
+
+
+class AuditRow(Result):
+    """One audit record; `at` in seconds since the epoch."""
+
+    seq: int
+    at: float
+    actor: str
+    call: str
+    subject: str
+    outcome: str
+    detail: str
+    digest: str
+
+
+class AuditHeadResult(Result):
+    """A signed head."""
+
+    seq: int
+    digest: str
+    signature: str
+
+
+class VerificationResult(Result):
+    """Outcome of a verification; `first_bad` names the first record that does not fit."""
+
+    ok: bool
+    records: int
+    first_bad: int | None = None
+    why: str = ""
+
+
+class ReadAuditResult(Result):
+    """Answer of `read_audit`."""
+
+    records: list[AuditRow]
+    head: AuditHeadResult | None
+    verified: VerificationResult | None = None
+
+
+class MountRow(Result):
+    """One downstream server."""
+
+    server: str
+    transport: str
+    state: MountState
+    tools: int
+    restarts: int
+    quarantined: list[str] = []
+    error: str = ""
+
+
+class ProviderRow(Result):
+    """One provider."""
+
+    name: str
+    ready: bool
+
+
+class SandboxStatus(Result):
+    """What was proven of the sandbox."""
+
+    driver: str | None
+    memory_limit: str = "none"
+    reason: str = ""
+    repair: str = ""
+
+
+class BudgetRow(Result):
+    """One budget: spent and limit; a null limit is none."""
+
+    account: str
+    usd: float
+    usd_limit: float | None
+    tokens: int
+    tokens_limit: int | None
+
+
+class ApprovalRow(Result):
+    """One question that waits for a person."""
+
+    approval_id: str
+    pid: str | None
+    tool: str
+    question: str
+    state: ApprovalState
+    asked_at: float
+    expires_at: float
+
+
+class StatusResult(Result):
+    """Answer of `kernel_status`."""
+
+    version: str
+    node: str
+    uptime_s: float
+    agents: dict[str, int]
+    default_model: str | None
+    providers: list[ProviderRow]
+    mounts: list[MountRow]
+    sandbox: SandboxStatus
+    budget: BudgetRow
+    approvals: list[ApprovalRow]
+    audit_head: AuditHeadResult | None
+
+
+class ExitResult(Result):
+    """Answer of `exit`; nobody reads it."""
+
+    ok: Literal[True] = True
+
+
+class ProcessResult(AgentResult):
+    """Everything about one process."""
+
+    model: str
+    priority: int
+    parent: str | None
+    children: list[str]
+    program: str
+    agent: str | None
+    depth: int
+    tools: list[list[str]]
+    workspace: str
+    step: int
+    budget: dict[str, float | int | None]
+    created_at: float
+    ended_at: float | None
+    forked_from: str | None = None
+    checkpoints: list[str] = []
+
+
+class PageRow(Result):
+    """One row of a page table."""
+
+    page_id: str
+    kind: PageKind
+    title: str
+    tokens: int
+    resident: bool
+    pinned: bool
+    importance: float
+    uses: int
+    faults: int
+    left_at: float | None
+    left_why: str | None
+
+
+class ContextResult(Result):
+    """The page table of one process."""
+
+    pid: str
+    resident_tokens: int
+    window_tokens: int
+    faults: int
+    pages: list[PageRow]
+
+
+class StepRow(Result):
+    """One journal step."""
+
+    number: int
+    call: str
+    effect: str
+    state: str
+    request_id: str | None
+    intent: str
+    result: str | None
+    started_at: float
+    ended_at: float | None
+
+
+class JournalResult(Result):
+    """A piece of a journal."""
+
+    pid: str
+    steps: list[StepRow]
+
+
+class CheckpointRow(Result):
+    """One checkpoint."""
+
+    checkpoint_id: str
+    pid: str
+    step: int
+    label: str
+    at: float
+    files: int
+
+
+class MountsResult(Result):
+    """All downstream servers."""
+
+    mounts: list[MountRow]
+
+
+class ApprovalsResult(Result):
+    """All questions that wait."""
+
+    approvals: list[ApprovalRow]
+
+
+class MetricsResult(Result):
+    """Metrics in the Prometheus text form."""
+
+    text: str

@@ -1,0 +1,202 @@
+"""What a user may configure: `aos.toml`, typed. An unknown key is an error that names the nearest known one."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from aos_mcp.abi.capability import IsolationLevel
+from aos_mcp.abi.errors import Invalid
+
+
+class Section(BaseModel):
+    """Base of all sections."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BudgetSettings(Section):
+    """A budget; 0 and negative numbers are refused. The values are the default of every spawn."""
+
+    usd: Annotated[float, Field(gt=0)] | None = 1.0
+    tokens: Annotated[int, Field(gt=0)] | None = 2_000_000
+    turns: Annotated[int, Field(gt=0)] | None = 100
+    tool_calls: Annotated[int, Field(gt=0)] | None = 500
+    wall_s: Annotated[float, Field(gt=0)] | None = 7_200.0
+
+
+class WorkspaceBudget(Section):
+    """What all agents together may spend; null is no limit."""
+
+    usd: Annotated[float, Field(gt=0)] | None = 20.0
+    tokens: Annotated[int, Field(gt=0)] | None = None
+
+
+class Rule(Section):
+    """One policy rule; the first that matches decides. Patterns are fnmatch; `args` match top-level arguments as text."""
+
+    effect: Literal["allow", "ask", "deny"]
+    tool: str = "*"
+    agent: str = "*"
+    """Agent definition or name; `host` for calls of the host itself."""
+    args: dict[str, str] = {}
+    reason: str = ""
+
+
+class SandboxSettings(Section):
+    """Where commands run."""
+
+    drivers: list[Literal["docker+runsc", "docker+runc", "bwrap"]] = ["docker+runsc", "docker+runc", "bwrap"]
+    level: IsolationLevel = IsolationLevel.STANDARD
+    image: str = ""
+    """Docker image with Python 3; empty: a skeleton over this machine's own /usr, read-only."""
+    memory_mb: Annotated[int, Field(ge=32)] = 512
+    pids: Annotated[int, Field(ge=16)] = 128
+    network: list[str] = []
+    """The widest list of hosts any agent may reach."""
+
+
+class MountSettings(Section):
+    """One downstream server: a command, or a URL."""
+
+    command: str | None = None
+    args: list[str] = []
+    env: dict[str, str] = {}
+    cwd: str | None = None
+    url: str | None = None
+    transport: Literal["stdio", "http", "sse"] | None = None
+    headers: dict[str, str] = {}
+    disabled: bool = False
+    timeout_s: Annotated[float, Field(gt=0)] | None = None
+    tools: list[str] = ["*"]
+    """Patterns of the tools that are offered at all."""
+
+
+class ProviderSettings(Section):
+    """A provider of the user's own, or changes to a known one."""
+
+    base_url: str | None = None
+    dialect: Literal["openai", "anthropic"] | None = None
+    key: str | None = None
+    """A reference: `env:NAME`, `file:PATH`, `keyring:SERVICE/NAME`, `cmd:COMMAND`; never the key itself."""
+    quirks: dict[str, JsonValue] = {}
+    context_tokens: int | None = None
+    output_tokens_max: int | None = None
+    concurrency: Annotated[int, Field(gt=0)] | None = None
+
+
+class PriceSettings(Section):
+    """A price of the operator's own, in US dollars per million tokens."""
+
+    input: Annotated[float, Field(ge=0)]
+    output: Annotated[float, Field(ge=0)]
+    cached: Annotated[float, Field(ge=0)] | None = None
+    written: Annotated[float, Field(ge=0)] | None = None
+
+
+class ContextSettings(Section):
+    """When context is paged: fractions of the window, and the floor below which nothing is paged."""
+
+    high_water: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    low_water: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    window_tokens: Annotated[int, Field(ge=1_000)] | None = None
+    """A window smaller than the model's."""
+
+
+class Settings(Section):
+    """All of aos.toml."""
+
+    model: str | None = None
+    models: list[str] = []
+    """Fallbacks, tried in order when the first model's provider is down."""
+    scheduler: Literal["default", "fifo", "rr", "priority"] = "default"
+    concurrency: Annotated[int, Field(ge=1, le=512)] = 64
+    """Turns under way at once."""
+    budget: BudgetSettings = BudgetSettings()
+    workspace_budget: WorkspaceBudget = WorkspaceBudget()
+    rules: list[Rule] = []
+    sandbox: SandboxSettings = SandboxSettings()
+    context: ContextSettings = ContextSettings()
+    mounts: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,31}$")], MountSettings] = {}
+    import_: Annotated[list[str], Field(alias="import")] = []
+    """Files with `mcpServers` (or VS Code's `servers`) whose servers are mounted too."""
+    providers: dict[str, ProviderSettings] = {}
+    prices: dict[str, PriceSettings] = {}
+    idle_exit_s: Annotated[float, Field(gt=0)] = 900.0
+
+
+def parse_settings(text: str, source: str) -> Settings:
+    """Decode the text of an aos.toml.
+
+    Raises:
+        Invalid: the first thing that is wrong, with the nearest known key where one is unknown.
+    """
+    try:
+        return Settings.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise Invalid(f"{source} is not valid TOML: {error}.", "Mend the line it names.") from None
+    except ValidationError as error:
+        raise _as_invalid(error, source) from None
+
+
+def load_settings(environ: Mapping[str, str], home: Path) -> Settings:
+    """Read `$AOS_CONFIG` or `$AOS_HOME/aos.toml`; no file is an empty one.
+
+    Raises:
+        Invalid: the file is named by AOS_CONFIG and missing, or does not decode.
+    """
+    named = environ.get("AOS_CONFIG")
+    path = Path(named) if named else home / "aos.toml"
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        if named:
+            raise Invalid(
+                f"AOS_CONFIG names {path}, which does not exist.", "Create it, or unset AOS_CONFIG."
+            ) from None
+        return Settings()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"{path} cannot be read: {error}.", "Check the file and its permissions.") from None
+    return parse_settings(text, str(path))
+
+
+def home_directory(environ: Mapping[str, str]) -> Path:
+    """Return `$AOS_HOME`, by default `~/.aos`."""
+    named = environ.get("AOS_HOME")
+    return Path(named).expanduser() if named else Path.home() / ".aos"
+
+
+def _as_invalid(error: ValidationError, source: str) -> Invalid:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] != "extra_forbidden":
+        return Invalid(f"{source}: {where}: {first['msg']}.", "See docs/configuration.md for what it may hold.")
+    known = _known_keys(first["loc"][:-1])
+    near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0)
+    hint = f"Did you mean {near[0]!r}?" if near else "See docs/configuration.md for the known keys."
+    return Invalid(f"{source}: unknown key {where!r}.", hint)
+
+
+def _known_keys(path: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Settings
+    for part in path:
+        field = next((f for n, f in model.model_fields.items() if part in {n, f.alias}), None)
+        if field is None:
+            continue  # a key of a mapping or a place in a list: the model is the same
+        inner = _section_of(field.annotation)
+        if inner is None:
+            return []
+        model = inner
+    return [f.alias or n for n, f in model.model_fields.items()]
+
+
+def _section_of(annotation: object) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_section_of(arg) for arg in getattr(annotation, "__args__", ()))
+    return next((model for model in found if model is not None), None)

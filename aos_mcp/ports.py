@@ -1,0 +1,492 @@
+"""What the kernel asks of the world. Every driver keeps one of these, and so does its fake in `aos_mcp.testing`.
+
+Drivers translate foreign errors into `abi.errors` by code; nothing foreign crosses this line. Payloads that cross it
+are `abi` dataclasses. A driver knows nothing of rights, budgets or audit: by the time it is asked, the gate has said yes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+from aos_mcp.abi.approval import Approval, ApprovalState, Grant
+from aos_mcp.abi.audit import AuditEntry, AuditHead, AuditRecord
+from aos_mcp.abi.budget import Account, Reservation
+from aos_mcp.abi.completion import Completion, ModelInfo, Prompt
+from aos_mcp.abi.handle import Digest, PageId, Pid
+from aos_mcp.abi.journal import Checkpoint, Step
+from aos_mcp.abi.message import Message
+from aos_mcp.abi.mount import MountedTool, MountStatus, Pin, ToolOutcome
+from aos_mcp.abi.page import Page, PageHit, PageKind
+from aos_mcp.abi.process import Process, ProcessState
+from aos_mcp.abi.sandbox import Command, CommandOutcome, SandboxProof, WorkspaceFile
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """Time, so that a test can hold it."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back; for durations."""
+        ...
+
+    async def sleep_until(self, when: float) -> None:
+        """Return once `now() >= when`."""
+        ...
+
+
+class Entropy(Protocol):
+    """Randomness, so that a test can replay it."""
+
+    def handle(self, prefix: str) -> str:
+        """Return `prefix` and 26 characters of lower-case base32: 128 random bits."""
+        ...
+
+    def random(self) -> float:
+        """Return a number in [0, 1)."""
+        ...
+
+
+class Transaction(Protocol):
+    """One atomic unit of work on the store, handed to a plain function that does no I/O of its own.
+
+    Reads see the unit's own writes. `*_get` returns None for what is not there; `*_insert` raises `Conflict` when the
+    key exists; `*_put` replaces the row it names and raises `NotFound` when there is none. Lists are ordered as said.
+    """
+
+    # Processes
+    def process_insert(self, process: Process) -> None:
+        """Add a row. Raises Conflict for a known pid or a known (owner, idempotency_key)."""
+        ...
+
+    def process_get(self, pid: Pid) -> Process | None:
+        """Return the row."""
+        ...
+
+    def process_put(self, process: Process) -> Process:
+        """Compare-and-set: store `process` if the row still has `process.version`; return it with version + 1.
+
+        Raises Conflict when somebody else wrote since it was read.
+        """
+        ...
+
+    def process_by_key(self, owner: str, idempotency_key: str) -> Process | None:
+        """Return the process that was spawned with this key."""
+        ...
+
+    def process_find_prefix(self, owner: str, prefix: str, *, limit: int) -> list[Process]:
+        """Return the owner's processes whose pid starts with `prefix`."""
+        ...
+
+    def process_list(
+        self,
+        *,
+        owner: str | None = None,
+        states: Sequence[ProcessState] = (),
+        parent: Pid | None = None,
+        program: Pid | None = None,
+        after: tuple[float, str] | None = None,
+        limit: int,
+    ) -> list[Process]:
+        """Return rows, newest first by (created_at, pid); `after` continues behind that key. No states = all."""
+        ...
+
+    def process_children(self, pid: Pid) -> list[Process]:
+        """Return the direct children, oldest first."""
+        ...
+
+    def process_count(self, *, states: Sequence[ProcessState], parent: Pid | None = None) -> int:
+        """Count rows in any of `states`, of one parent where given."""
+        ...
+
+    def process_counts(self) -> Mapping[ProcessState, int]:
+        """Count rows by state; a state without rows may be absent."""
+        ...
+
+    def process_ready(self, now: float, *, limit: int) -> list[Process]:
+        """Return READY rows whose `wake_at` is None or past, oldest `updated_at` first."""
+        ...
+
+    def process_leased(self) -> list[Process]:
+        """Return RUNNING and BLOCKED rows with their leases."""
+        ...
+
+    def process_renew(self, holder: str, until: float) -> int:
+        """Extend every lease that `holder` holds, without a new version; return how many."""
+        ...
+
+    # Budgets
+    def account_insert(self, account: Account) -> None:
+        """Open an account."""
+        ...
+
+    def account_get(self, account: str) -> Account | None:
+        """Return the account."""
+        ...
+
+    def account_chain(self, account: str) -> list[Account]:
+        """Return the account and all its ancestors, itself first."""
+        ...
+
+    def account_put(self, account: Account) -> None:
+        """Replace the account."""
+        ...
+
+    def accounts_get(self, accounts: Sequence[str]) -> Mapping[str, Account]:
+        """Return those that exist."""
+        ...
+
+    def reservation_insert(self, reservation: Reservation) -> None:
+        """Add a reservation."""
+        ...
+
+    def reservation_take(self, reservation_id: str) -> Reservation | None:
+        """Remove and return a reservation; None when it was taken before."""
+        ...
+
+    def reservation_list(self) -> list[Reservation]:
+        """Return all that are open."""
+        ...
+
+    # Payloads
+    def payload_put(self, body: bytes) -> Digest:
+        """Store bytes once; return their SHA-256."""
+        ...
+
+    def payload_get(self, digest: Digest) -> bytes | None:
+        """Return the bytes, checked against the digest."""
+        ...
+
+    # Journal
+    def step_insert(self, step: Step) -> None:
+        """Add a step. Raises Conflict when the number is taken or the process row has a newer fence."""
+        ...
+
+    def step_put(self, step: Step) -> None:
+        """Replace a step. Raises Conflict when the process row has a newer fence than `step.fence`."""
+        ...
+
+    def step_list(self, pid: Pid, *, after: int = -1, limit: int) -> list[Step]:
+        """Return steps with `number > after`, in order."""
+        ...
+
+    def step_last(self, pid: Pid, *, limit: int) -> list[Step]:
+        """Return the last `limit` steps, in order."""
+        ...
+
+    def step_by_request(self, pid: Pid, request_id: str) -> Step | None:
+        """Return the newest step that answers this tool request."""
+        ...
+
+    def step_open(self, pid: Pid) -> list[Step]:
+        """Return the steps in INTENT, in order."""
+        ...
+
+    # Pages
+    def page_insert(self, page: Page, text: str) -> None:
+        """Add a page; `text` is what the lexical index holds (may be empty)."""
+        ...
+
+    def page_put(self, page: Page) -> None:
+        """Replace a page's row."""
+        ...
+
+    def page_get(self, page_id: PageId) -> Page | None:
+        """Return the page."""
+        ...
+
+    def page_table(self, pid: Pid) -> list[Page]:
+        """Return all pages of a process, by position, then page_id."""
+        ...
+
+    def page_by_request(self, pid: Pid, request_id: str) -> Page | None:
+        """Return the RESULT page for a tool request."""
+        ...
+
+    def page_search(
+        self,
+        query: str,
+        *,
+        owner: str,
+        pid: Pid | None = None,
+        kind: PageKind | None = None,
+        program: Pid | None = None,
+        limit: int,
+    ) -> list[PageHit]:
+        """Lexical search (BM25), best first. Any text is a legal query: it is split into words, never parsed.
+
+        `pid` narrows to one context, `program` to the contexts of one tree and the owner's long-term memory.
+        """
+        ...
+
+    # Messages
+    def message_insert(self, message: Message) -> None:
+        """Add a message."""
+        ...
+
+    def message_take(self, recipient: str, owner: str, now: float, *, limit: int) -> list[Message]:
+        """Mark the oldest waiting messages as taken and return them, oldest first."""
+        ...
+
+    def message_count(self, recipient: str, owner: str) -> int:
+        """Count the waiting messages."""
+        ...
+
+    # Checkpoints
+    def checkpoint_insert(self, checkpoint: Checkpoint) -> None:
+        """Add a checkpoint."""
+        ...
+
+    def checkpoint_get(self, checkpoint_id: str) -> Checkpoint | None:
+        """Return the checkpoint."""
+        ...
+
+    def checkpoint_list(self, pid: Pid, *, limit: int) -> list[Checkpoint]:
+        """Return the checkpoints of a process, newest first."""
+        ...
+
+    # Approvals and grants
+    def approval_insert(self, approval: Approval) -> None:
+        """Add a question."""
+        ...
+
+    def approval_get(self, approval_id: str) -> Approval | None:
+        """Return the question."""
+        ...
+
+    def approval_put(self, approval: Approval) -> None:
+        """Replace the question."""
+        ...
+
+    def approval_by_digest(self, owner: str, digest: str) -> Approval | None:
+        """Return the newest question about this very action that is PENDING, ALLOWED or DENIED."""
+        ...
+
+    def approval_list(self, *, owner: str | None, states: Sequence[ApprovalState], limit: int) -> list[Approval]:
+        """Return questions, oldest first."""
+        ...
+
+    def grant_put(self, grant: Grant) -> None:
+        """Remember a decision (replaces one for the same owner, agent and tool)."""
+        ...
+
+    def grant_get(self, owner: str, agent: str, tool: str) -> Grant | None:
+        """Return the remembered decision."""
+        ...
+
+    # Mount pins
+    def pin_put(self, pin: Pin) -> None:
+        """Add or replace a pin."""
+        ...
+
+    def pin_list(self) -> list[Pin]:
+        """Return all pins by name."""
+        ...
+
+    # Audit
+    def audit_stage(self, entry: AuditEntry) -> None:
+        """Stage an entry; it becomes a record when the sealer chains it."""
+        ...
+
+    def audit_staged(self, *, limit: int) -> list[tuple[int, AuditEntry]]:
+        """Return staged entries with their stage ids, oldest first."""
+        ...
+
+    def audit_seal(self, records: Sequence[AuditRecord], through: int, head: AuditHead) -> None:
+        """Append records, drop staged entries up to stage id `through`, add the head: all or nothing."""
+        ...
+
+    def audit_last(self) -> AuditRecord | None:
+        """Return the newest record."""
+        ...
+
+    def audit_head(self) -> AuditHead | None:
+        """Return the newest head."""
+        ...
+
+    def audit_list(self, *, after: int, pid: str | None = None, limit: int) -> list[AuditRecord]:
+        """Return records with `seq > after`, in order."""
+        ...
+
+    def audit_tail(self, *, pid: str | None = None, limit: int) -> list[AuditRecord]:
+        """Return the last records, in order."""
+        ...
+
+    # Kernel facts
+    def fact_get(self, name: str) -> str | None:
+        """Return a named fact of this store (schema, kernel identity)."""
+        ...
+
+    def fact_put(self, name: str, value: str) -> None:
+        """Set a named fact."""
+        ...
+
+
+class Store(Protocol):
+    """Durable state. One writer commits in groups; a unit of work is atomic and isolated.
+
+    `work` runs on a worker thread, does no I/O but through its transaction, and may be run again from the start when
+    the first try met a conflict between machines: it must have no effect of its own. An exception from `work` undoes
+    the unit and comes out of the call; other units of the same group are not touched.
+    """
+
+    async def write(self, work: Callable[[Transaction], T], *, flush: bool = False) -> T:
+        """Run a unit and commit it. After return it survives `kill -9`; with `flush`, a power cut too.
+
+        Raises Unavailable when the disk is full or fails: nothing was changed then.
+        """
+        ...
+
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        """Run a unit that only reads, on a snapshot, without waiting for the writer."""
+        ...
+
+    async def changed(self, timeout_s: float) -> None:
+        """Return when another kernel on the same store may have changed something, or after `timeout_s`. Only a hint."""
+        ...
+
+
+Deliver = Callable[[str], None]
+"""Takes each piece of text as a model writes it. Must not block."""
+
+
+class LanguageModel(Protocol):
+    """One model at one provider."""
+
+    info: ModelInfo
+
+    async def complete(self, prompt: Prompt, deliver: Deliver) -> Completion:
+        """Make one call, always streamed.
+
+        Cancelling it closes the stream; what was delivered until then is what was generated. Never retries by itself.
+        Raises ModelError.
+        """
+        ...
+
+
+class Models(Protocol):
+    """The catalogue of models."""
+
+    def resolve(self, name: str) -> LanguageModel:
+        """Return the driver for `provider/model`. Loads SDKs at the first call, not here.
+
+        Raises NotFound for an unknown provider, Unavailable when the provider's key is missing (the hint names the
+        variable).
+        """
+        ...
+
+    async def default(self) -> str:
+        """Return the default model's name: configured, else AOS_MODEL, else the first provider with a key, else a
+        reachable Ollama. Raises Unavailable, naming the variables that would give one.
+        """
+        ...
+
+    def providers(self) -> Sequence[tuple[str, bool]]:
+        """Return every configured provider's name and whether its key is present (keyless ones: True)."""
+        ...
+
+
+class Sandbox(Protocol):
+    """Runs commands where they can reach nothing but their workspace. There is no way around it."""
+
+    async def prove(self) -> Sequence[SandboxProof]:
+        """Try each configured driver's self-tests; remember the best that passed. One proof per driver."""
+        ...
+
+    def proven(self) -> SandboxProof | None:
+        """Return the proof of the driver in use; None when none passed or none was tried."""
+        ...
+
+    async def execute(self, command: Command) -> CommandOutcome:
+        """Run one command to its end.
+
+        Commands of one session are serialised. On cancellation everything the command started is killed before this
+        returns. Raises Unavailable when no driver passed or the driver died before the command started, and
+        UnknownOutcome when it died while the command ran.
+        """
+        ...
+
+    async def close(self, session: str) -> None:
+        """End a session and everything in it. Unknown sessions are ignored."""
+        ...
+
+    async def shutdown(self) -> None:
+        """End all sessions."""
+        ...
+
+
+class Workspaces(Protocol):
+    """Directories that commands act on. Every path is walked from a root descriptor, links never followed."""
+
+    def path(self, workspace: str) -> str:
+        """Return the directory, made when it is not there."""
+        ...
+
+    def write(self, workspace: str, path: str, body: bytes) -> None:
+        """Write one file, making its folders. Raises Invalid for a path that leaves the workspace, Denied for one that
+        meets a symbolic link.
+        """
+        ...
+
+    def read(self, workspace: str, path: str, *, limit: int) -> bytes:
+        """Read a regular file, at most `limit` bytes. Raises NotFound, Invalid, Denied as `write`."""
+        ...
+
+    def scan(self, workspace: str, known: Mapping[str, WorkspaceFile]) -> Mapping[str, WorkspaceFile]:
+        """Return all entries by path; files unchanged by size, mtime and mode keep the digest in `known`, others are
+        hashed. Raises LimitExceeded beyond the bounds of `abi.limits`.
+        """
+        ...
+
+    def restore(self, workspace: str, files: Mapping[str, WorkspaceFile], body: Callable[[Digest], bytes]) -> None:
+        """Make the (empty) workspace hold exactly `files`."""
+        ...
+
+
+Progress = Callable[[float, float | None, str], Awaitable[None]]
+"""Takes (done, total or None, a sentence): what is shown to whoever waits."""
+
+
+class Mounts(Protocol):
+    """The downstream MCP servers."""
+
+    def status(self) -> Sequence[MountStatus]:
+        """Return every configured downstream, by name."""
+        ...
+
+    def tools(self) -> Sequence[MountedTool]:
+        """Return the tools of all that are up, by name."""
+        ...
+
+    def tool(self, name: str) -> MountedTool | None:
+        """Return one tool."""
+        ...
+
+    async def settled(self, timeout_s: float) -> None:
+        """Return once every downstream was tried at least once, or after `timeout_s`."""
+        ...
+
+    async def call(
+        self,
+        name: str,
+        arguments: Mapping[str, object],
+        *,
+        timeout_s: float,
+        progress: Progress | None = None,
+        meta: Mapping[str, object] | None = None,
+    ) -> ToolOutcome:
+        """Call one tool once.
+
+        Raises Unavailable when the server is down before the call was sent, TimedOut, and UnknownOutcome when the
+        connection was lost after it was sent. Never repeats a call.
+        """
+        ...
+
+    def on_change(self, notify: Callable[[str], None]) -> None:
+        """Call `notify(server)` whenever a server's state or tool list changed."""
+        ...
