@@ -358,7 +358,15 @@ Deliver = Callable[[str], None]
 class LanguageModel(Protocol):
     """One model at one provider."""
 
-    info: ModelInfo
+    name: str
+    """`provider/model`."""
+
+    async def describe(self) -> ModelInfo:
+        """Return what is known before the first call: window, price, dialect.
+
+        Does not call the provider. The first one of a process may take a second (price table); later ones are cached.
+        """
+        ...
 
     async def complete(self, prompt: Prompt, deliver: Deliver) -> Completion:
         """Make one call, always streamed.

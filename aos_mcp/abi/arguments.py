@@ -69,7 +69,7 @@ class SpawnArgs(Args):
 class WaitArgs(Args):
     """Arguments of `wait_agent`."""
 
-    pids: Annotated[list[PidOrPrefix], Field(min_length=1, max_length=limits.WAIT_PIDS_MAX)]
+    pids: Annotated[list[PidOrPrefix], Field(max_length=limits.WAIT_PIDS_MAX, description="none: wait for a message")]
     timeout_s: Annotated[float, Field(ge=0, le=limits.WAIT_S_MAX)] = 20
     mode: Literal["any", "all"] = "all"
 

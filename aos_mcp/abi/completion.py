@@ -47,7 +47,11 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """A whole request: `system`, then `tools`, then `turns`. `output_schema` (JSON text) asks for structured output."""
+    """A whole request: `system`, then `tools`, then `turns`. `output_schema` (JSON text) asks for structured output.
+
+    `turn` is how many model turns this process has made before, whatever has left the context since; a recording is
+    played by it. It is never sent to a provider.
+    """
 
     system: str
     turns: tuple[Turn, ...]
@@ -55,6 +59,7 @@ class Prompt:
     max_output_tokens: int = 4_096
     output_schema: str | None = None
     temperature: float | None = None
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,13 @@ WAIT_S_MAX = 3_600.0  # The longest a caller may wait in one call; hosts give up
 WAIT_PIDS_MAX = 64
 TOOL_REQUESTS_PER_TURN_MAX = 32
 
+MODEL_CONNECT_S = 10.0  # A provider that does not accept a connection in this time is down.
+MODEL_PROBE_S = 0.5  # A local model server answers at once or is not there.
+MODEL_KEEPALIVE_MAX = 32  # Idle connections kept; each costs about 16 microseconds of CPU at every call.
+MODEL_CACHE_BREAKPOINTS_MAX = 4  # More than this many cache marks in a request are refused by the Messages dialect.
+KEY_COMMAND_S = 30.0  # A `cmd:` key reference may ask a person to unlock a vault.
+RECORDING_BYTES_MAX = 64 * 2**20  # A recording is held in memory while it is played.
+
 # Text and payloads ---------------------------------------------------------------------------------------------------
 TASK_CHARS_MAX = 200_000
 NAME_CHARS_MAX = 64
@@ -39,20 +46,47 @@ LIST_MAX = 200
 SEARCH_MAX = 50
 AUDIT_LIST_MAX = 500
 
+# Store ---------------------------------------------------------------------------------------------------------------
+STORE_GROUP_MAX = 256  # Units in one commit: the flush is shared, and the first waits for the last.
+STORE_QUEUE_MAX = 4_096  # Units that wait for the writer; more callers than that are held back one by one.
+STORE_READERS = 4  # Snapshots at once; more threads than that only contend for two cores.
+STORE_BUSY_S = 5.0  # How long another program may hold the file before a unit is refused.
+SEARCH_TEXT_CHARS_MAX = 2**20  # Of one page; what is beyond is not indexed.
+SEARCH_WORD_CHARS_MAX = 64  # Longer words are encoded data, which nobody searches and which swell the index.
+SEARCH_WORDS_MAX = 32  # Of one query; the rest would only slow it.
+SEARCH_EXCERPT_CHARS = 80  # On either side of the first word that matches.
+
 # Sandbox -------------------------------------------------------------------------------------------------------------
 EXEC_S_MAX = 3_600.0
 EXEC_OUTPUT_BYTES_MAX = 256 * 2**10  # Kept of stdout and of stderr each; what is beyond is counted and dropped.
+EXEC_STDIN_BYTES_MAX = 8 * 2**20  # Grows by a third on its way into the sandbox, and has to fit one line there.
+EXEC_REPLY_GRACE_S = 10.0  # Beyond a command's own deadline; a supervisor silent for longer is taken for dead.
+SANDBOX_SESSIONS_MAX = 64  # Sandboxes alive at once; the one idle for longest gives way.
+SANDBOX_IDLE_S = 120.0  # A sandbox that ran nothing for this long is ended; only its /tmp is lost.
 EXEC_MEMORY_BYTES = 512 * 2**20
 EXEC_PIDS_MAX = 128
 WORKSPACE_FILES_MAX = 50_000
 WORKSPACE_BYTES_MAX = 2 * 2**30
+WORKSPACE_DEPTH_MAX = 64  # One open descriptor for each level of a walk.
 
 # Mounts --------------------------------------------------------------------------------------------------------------
 MOUNT_CALL_S = 120.0
 MOUNT_START_S = 30.0
 MOUNT_TOOLS_MAX = 256  # Of one downstream server.
 MOUNT_LINE_BYTES_MAX = 8 * 2**20
+MOUNT_BACKOFF_BASE_S = 0.5
 MOUNT_BACKOFF_CAP_S = 60.0
+MOUNT_STABLE_S = 30.0  # A server that was up for this long starts its back-off from the beginning.
+MOUNT_WAKE_S = 5.0  # How long a call waits for a server that is just being started.
+MOUNT_STOP_S = 2.0  # Between end of input, SIGTERM and SIGKILL, as the protocol's shutdown asks for.
+MOUNT_QUIET_S = 0.2  # List changes come in bursts; one new listing serves them all.
+MOUNT_PROGRESS_S = 0.2  # Between two reports of progress that are passed on.
+MOUNT_PAGES_MAX = 100  # Of one tool listing: a paginator without end cannot hang the mount.
+MOUNT_DEFINITION_BYTES_MAX = 256 * 2**10  # One tool's definition; a model could not use a longer one.
+MOUNT_STDERR_BYTES = 4_096  # The last words of a server that died.
+MOUNT_NOISE_LINES_MAX = 1_000  # Lines in a row that are not MCP before the program is taken for another one.
+MOUNT_OUTBOX_MAX = 256  # Messages that wait for a server which does not read.
+MOUNT_CONFIG_BYTES_MAX = 4 * 2**20  # A host's configuration file.
 TOOL_NAME_CHARS_MAX = 112  # `mcp__aos__` and the like are put before it, and hosts drop names beyond 128.
 TOOL_DESCRIPTION_CHARS_MAX = 2_048
 
@@ -67,6 +101,11 @@ AUDIT_DETAIL_CHARS_MAX = 2_000
 IDLE_EXIT_S = 900.0
 SHUTDOWN_S = 10.0
 CONNECTIONS_MAX = 256
+BOOT_S = 60.0  # What a call waits for a kernel that is still recovering.
+ELICIT_S = 300.0  # What a call waits for a person's answer; the question itself outlives it.
+SUBSCRIPTIONS_MAX = 256  # Resources one session may follow.
+SESSIONS_MAX = 1_024  # Sessions that follow resources; the oldest gives way.
+COALESCE_S = 0.05  # Changes within this time become one notification; each is only a hint to read again.
 
 assert LEASE_RENEW_S * 2 < LEASE_S
 assert RESULT_TOKENS_MAX * 4 <= REPLY_CHARS_MAX

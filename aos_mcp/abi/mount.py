@@ -42,6 +42,8 @@ class MountedTool:
     open_world: bool
     digest: str
     """SHA-256 over the canonical definition: what is pinned."""
+    definition: str = ""
+    """The canonical definition itself, JSON: for the diff when it changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

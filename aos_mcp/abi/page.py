@@ -26,6 +26,9 @@ class PageKind(StrEnum):
     SUMMARY = "summary"
 
 
+OUTSIDE = -1
+"""`Page.position` of a page that was never in the context: it has an address, and no place in a prompt."""
+
 STATIC_KINDS = frozenset({PageKind.SYSTEM, PageKind.TASK})
 """Never leave the window."""
 

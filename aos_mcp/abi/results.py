@@ -186,7 +186,7 @@ class SearchToolsResult(Result):
 
 
 class CallToolResult(Result):
-    """Answer of `call_tool`: the downstream's CallToolResult, unchanged, or a page that holds it when it is too large."""
+    """Answer of `call_tool`: the downstream's CallToolResult unchanged, or the page that holds a large one."""
 
     result: dict[str, JsonValue]
     is_error: bool = False
@@ -201,7 +201,10 @@ class AnswerResult(Result):
 
 
 class AuditRow(Result):
-    """One audit record; `at` in seconds since the epoch."""
+    """One audit record; `at` in seconds since the epoch.
+
+    `category`, `pid` and `payload` only for the operator: with them a copy of the log can be checked without a kernel.
+    """
 
     seq: int
     at: float
@@ -211,14 +214,19 @@ class AuditRow(Result):
     outcome: str
     detail: str
     digest: str
+    category: str | None = None
+    pid: str | None = None
+    payload: str | None = None
 
 
 class AuditHeadResult(Result):
-    """A signed head."""
+    """A signed head; `at` in seconds since the epoch."""
 
     seq: int
     digest: str
     signature: str
+    at: float | None = None
+    key_id: str | None = None
 
 
 class VerificationResult(Result):

@@ -61,7 +61,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxProof:
-    """What a driver showed about itself. `driver` is `docker+runc`, `docker+runsc` or `bwrap`; `passed` only if all did.
+    """What a driver (`docker+runc`, `docker+runsc`, `bwrap`) showed about itself; `passed` only if all probes did.
 
     `memory_limit` is `total`, `per_process` or `none`: what was proven, not what was asked for. `repair` says how to
     mend a failure.
@@ -77,7 +77,7 @@ class SandboxProof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkspaceFile:
-    """One entry of a workspace: a regular file by digest, or a symbolic link by its text. Mode holds permission bits."""
+    """One entry of a workspace: a regular file by digest, or a symbolic link by its text. `mode` is permissions."""
 
     path: str
     size_bytes: int

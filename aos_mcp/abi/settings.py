@@ -38,7 +38,7 @@ class WorkspaceBudget(Section):
 
 
 class Rule(Section):
-    """One policy rule; the first that matches decides. Patterns are fnmatch; `args` match top-level arguments as text."""
+    """One policy rule; the first that matches decides. Patterns are fnmatch; `args` match arguments as text."""
 
     effect: Literal["allow", "ask", "deny"]
     tool: str = "*"

@@ -1,0 +1,1 @@
+"""The hash chain: linking, signing, verifying, redacting. Pure."""

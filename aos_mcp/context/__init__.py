@@ -1,0 +1,1 @@
+"""Virtual memory for context: pure decisions about pages, layout and tokens."""

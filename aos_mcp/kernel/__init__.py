@@ -1,0 +1,1 @@
+"""The kernel: one door, a process table, a scheduler, a loop."""

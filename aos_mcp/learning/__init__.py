@@ -1,0 +1,1 @@
+"""What past runs teach: projections of the journal."""

@@ -1,0 +1,1 @@
+"""Downstream MCP servers: the kernel as their client."""

@@ -1,0 +1,1 @@
+"""The MCP resources: what can be read, by URI."""

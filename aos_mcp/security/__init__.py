@@ -1,0 +1,1 @@
+"""The reference monitor: pure decisions about rights, rules and approvals."""

@@ -1,0 +1,1 @@
+"""Durable state: the only floor that knows a database."""

@@ -1,0 +1,1 @@
+"""The MCP tools: rows of the syscall table, shown to hosts."""

@@ -1,0 +1,1 @@
+"""What each syscall does, one module a family."""

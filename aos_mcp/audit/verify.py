@@ -1,0 +1,95 @@
+"""Verification: does the chain hold, and if not, which record is the first that does not fit.
+
+A chain alone shows a changed, missing or moved record. That the tail was cut off, or rewritten with fresh hashes, only
+a head shows that was kept where whoever changed the store could not reach: pass those as `heads`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from aos_mcp.abi.audit import GENESIS, AuditHead, AuditRecord, Verification
+from aos_mcp.audit.chain import record_digest, verify_head
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+
+def verify(
+    records: Iterable[AuditRecord],
+    *,
+    previous: AuditRecord | None = None,
+    heads: Sequence[AuditHead] = (),
+    public_key: Ed25519PublicKey | None = None,
+    origin: str = "",
+) -> Verification:
+    """Check records in order, each read once.
+
+    Args:
+        records: a run of the chain, by seq; it may stream.
+        previous: the record before the first, already trusted; None starts at record 1.
+        heads: heads kept elsewhere. One beyond the last record is proof that the tail was cut off, so pass all records
+            up to the newest head. Those before `previous` are not compared.
+        public_key: checks the heads' signatures; None leaves them unchecked.
+        origin: the log's name in the heads.
+    """
+    seq, digest = (0, GENESIS) if previous is None else (previous.seq, previous.digest)
+    count = 0
+    kept = _by_seq(head for head in heads if head.seq >= seq)
+    good_until = seq
+
+    def bad(first_bad: int, why: str) -> Verification:
+        return Verification(ok=False, records=count, head_seq=seq, first_bad=first_bad, why=why)
+
+    forged = _forged(heads, public_key, origin)
+    if seq in kept and kept[seq] != {digest}:
+        return bad(seq, f"Record {seq} is not the one that a kept head names.")
+    for record in records:
+        why = _misfit(record, seq, digest)
+        if why:
+            return bad(seq + 1, why)
+        seq, digest = record.seq, record.digest
+        count += 1
+        if seq in kept:
+            if kept[seq] != {digest}:
+                return bad(seq, _rewritten(good_until, seq))
+            good_until = seq
+    newest = max(kept, default=seq)
+    if newest > seq:
+        return bad(seq + 1, f"Records {seq + 1} to {newest} are missing: a kept head names record {newest}.")
+    if forged is not None:
+        return bad(forged.seq, f"The head at record {forged.seq} was not signed by this log's key.")
+    return Verification(ok=True, records=count, head_seq=seq)
+
+
+def _by_seq(heads: Iterable[AuditHead]) -> dict[int, set[str]]:
+    found: dict[int, set[str]] = {}
+    for head in heads:
+        found.setdefault(head.seq, set()).add(head.digest)
+    return found
+
+
+def _forged(heads: Sequence[AuditHead], public_key: Ed25519PublicKey | None, origin: str) -> AuditHead | None:
+    """Return the first head, by seq, that the key did not sign."""
+    if public_key is None:
+        return None
+    forged = [head for head in heads if not verify_head(public_key, head, origin)]
+    return min(forged, key=lambda head: head.seq, default=None)
+
+
+def _misfit(record: AuditRecord, seq: int, digest: str) -> str:
+    """Return why a record does not follow (seq, digest), or nothing."""
+    expected = seq + 1
+    if record.seq != expected:
+        return f"Record {expected} is missing: record {record.seq} stands in its place."
+    if record.previous != digest:
+        return f"Record {expected} does not follow record {seq}: one of them was replaced."
+    if record.digest != record_digest(expected, digest, record.entry):
+        return f"The content of record {expected} was changed."
+    return ""
+
+
+def _rewritten(good_until: int, seq: int) -> str:
+    since = f"after record {good_until}" if good_until else "from the start"
+    return f"Record {seq} is not the one that a kept head names: the chain was rewritten {since}."

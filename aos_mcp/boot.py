@@ -1,0 +1,125 @@
+"""Boot: the one place that names concrete drivers, and puts a kernel on them.
+
+Everything is opened here and closed in reverse when the context ends. What is slow (a provider's SDK, Docker, a
+downstream server) is not waited for: the first MCP reply does not need it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import anyio
+
+from aos_mcp import __version__
+from aos_mcp.abi.errors import Unavailable
+from aos_mcp.abi.settings import MountSettings, Settings
+from aos_mcp.audit.chain import generate_key
+from aos_mcp.audit.redact import redactor
+from aos_mcp.definitions import check_definitions
+from aos_mcp.hardware import SystemClock, SystemEntropy
+from aos_mcp.kernel.admission import Admission
+from aos_mcp.kernel.kernel import Kernel
+from aos_mcp.kernel.machine import Machine, Seal
+from aos_mcp.llm.catalogue import Catalogue
+from aos_mcp.metrics.registry import Metrics
+from aos_mcp.proxy.host_config import import_mounts
+from aos_mcp.proxy.mount_table import MountTable
+from aos_mcp.sandbox.drivers import ProvenSandbox
+from aos_mcp.sandbox.workspace import DirectoryWorkspaces
+from aos_mcp.storage.sqlite import open_sqlite
+
+SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
+"""A variable whose name holds one of these has a value that must never be shown."""
+SECRET_CHARS_MIN = 8
+
+
+def principal() -> str:
+    """Return the name of the person this kernel works for: the user it runs as."""
+    return f"local:{os.getuid()}"
+
+
+@asynccontextmanager
+async def boot(settings: Settings, environ: Mapping[str, str], home: Path) -> AsyncIterator[Kernel]:
+    """Open the devices, recover, and run agents in the background while the context lasts.
+
+    Raises:
+        Unavailable: the store cannot be opened.
+        Invalid: the configuration does not fit the machine.
+    """
+    _make_home(home)
+    clock, entropy = SystemClock(), SystemEntropy()
+    node = f"{socket.gethostname()}:{os.getpid()}"
+    runtime = home / "run"
+    runtime.mkdir(mode=0o700, exist_ok=True)
+    mounts = _mounts(settings, environ, home)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_sqlite(home / "kernel.db", clock))
+        models = await stack.enter_async_context(Catalogue(settings, environ, clock))
+        workspaces = home / "workspaces"
+        sandbox = ProvenSandbox(settings.sandbox, workspaces, runtime, clock, entropy, node)
+        await stack.enter_async_context(sandbox)
+        table = await stack.enter_async_context(MountTable(mounts, clock, entropy, environ))
+        machine = Machine(
+            settings=settings,
+            version=__version__,
+            node=node,
+            store=store,
+            models=models,
+            sandbox=sandbox,
+            workspaces=DirectoryWorkspaces(workspaces),
+            mounts=table,
+            clock=clock,
+            entropy=entropy,
+            seal=Seal(key=_audit_key(home), origin=f"aos-mcp/{socket.gethostname()}", heads=home / "audit.heads"),
+            definitions=lambda: check_definitions(definition_folders(home))[0],
+            redact=redactor(secrets_of(environ)),
+            metrics=Metrics(),
+            admission=Admission(settings.providers, clock),
+            started_at=clock.now(),
+        )
+        kernel = Kernel(machine, principal())
+        async with anyio.create_task_group() as group:
+            await group.start(kernel.run)
+            try:
+                yield kernel
+            finally:
+                group.cancel_scope.cancel()
+
+
+def definition_folders(home: Path) -> list[Path]:
+    """Return where agent definitions are looked for, the first winning."""
+    return [Path.cwd() / ".aos" / "agents", home / "agents"]
+
+
+def secrets_of(environ: Mapping[str, str]) -> Iterable[str]:
+    """Return the values of variables that are secrets by their name."""
+    for name, value in environ.items():
+        if len(value) >= SECRET_CHARS_MIN and any(word in name.upper() for word in SECRET_WORDS):
+            yield value
+
+
+def _mounts(settings: Settings, environ: Mapping[str, str], home: Path) -> Mapping[str, MountSettings]:
+    return {**import_mounts(settings.import_, environ, home), **settings.mounts}
+
+
+def _make_home(home: Path) -> None:
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"{home} cannot be made: {error.strerror}.", "Set AOS_HOME to a writable folder.") from None
+
+
+def _audit_key(home: Path) -> bytes:
+    path = home / "audit.key"
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        key = generate_key()
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(key)
+        return key

@@ -1,0 +1,121 @@
+"""The command line: which commands there are, and what the root takes.
+
+Owns the tree of commands and nothing else. Start-up time decides what is imported where: this module and all that it
+imports keep to the standard library and typer, so that `aos ps` answers at once; what is heavier (pydantic, rich, the
+kernel) is imported inside the commands that need it, with a word on what it costs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from aos_mcp import __version__
+from aos_mcp.abi.errors import AosError
+from aos_mcp.cli import (
+    agents,
+    approvals,
+    audit,
+    config,
+    doctor,
+    execute,
+    install,
+    kernel,
+    models,
+    output,
+    pages,
+    processes,
+    replay,
+    session,
+    top,
+    transcript,
+)
+from aos_mcp.cli.failure import CliError
+
+app = typer.Typer(
+    name="aos",
+    help="An operating system for AI agents: one kernel for all of your MCP hosts.",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 denied, 4 budget, 5 not found, 6 unavailable, 7 timed out.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+AFTER_DASHES = {"allow_interspersed_args": False}
+
+app.command("run")(processes.run)
+app.command("ps")(processes.ps)
+app.command("top")(top.top)
+app.command("logs")(transcript.logs)
+app.command("wait")(processes.wait)
+app.command("signal")(processes.signal)
+app.command("send")(processes.send)
+app.add_typer(pages.app, name="page")
+app.command("checkpoint")(processes.checkpoint)
+app.command("restore")(processes.restore)
+app.command("exec", context_settings=AFTER_DASHES)(execute.exec_)
+app.add_typer(approvals.app, name="approvals")
+app.add_typer(audit.app, name="audit")
+app.command("mounts")(kernel.mounts)
+app.add_typer(agents.app, name="agents")
+app.add_typer(models.app, name="models")
+app.command("replay")(replay.replay)
+app.command("serve")(kernel.serve)
+app.command("status")(kernel.status)
+app.command("stop")(kernel.stop)
+app.command("install")(install.install)
+app.command("doctor")(doctor.doctor)
+app.add_typer(config.app, name="config")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"aos-mcp {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    standalone: Annotated[
+        bool, typer.Option("--standalone", help="Serve MCP on standard input and output, with the kernel inside.")
+    ] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
+) -> None:
+    """Run the command that was named."""
+    if context.invoked_subcommand is not None:
+        if standalone:
+            raise typer.BadParameter("it takes no command", param_hint="--standalone")
+        return
+    if not standalone:
+        print(context.get_help())
+        raise typer.Exit
+    _standalone()
+
+
+def _standalone() -> None:
+    # The kernel and everything under it: a second that only this mode is willing to pay.
+    import anyio
+
+    from aos_mcp import daemon
+    from aos_mcp.abi.settings import load_settings
+
+    with output.reporting(as_json=False):
+        try:
+            settings = load_settings(os.environ, session.home())
+            anyio.run(daemon.serve_standalone, settings, os.environ, session.home())
+        except AosError as error:
+            raise CliError(error.code, error.message, error.hint) from None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line (by default this process's) and return its exit code."""
+    try:
+        app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="aos")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    return 0

@@ -1,0 +1,164 @@
+"""Commands about the audit log: `audit tail`, `audit verify`, `audit export`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aos_mcp.abi.audit import GENESIS, AuditEntry, AuditHead, AuditRecord
+from aos_mcp.abi.errors import ErrorCode
+from aos_mcp.audit.verify import verify as verify_chain
+from aos_mcp.cli import output, session
+from aos_mcp.cli.client import Client, Json
+from aos_mcp.cli.failure import FAILED, CliError
+from aos_mcp.cli.output import AsJson
+
+VERIFY_S = 600.0  # A log of some million records is checked within this.
+POLL_S = 1.0  # Records are sealed at least twice a second.
+BATCH = 500
+
+app = typer.Typer(no_args_is_help=True, help="The tamper-evident log.")
+
+OfPid = Annotated[str | None, typer.Option("--pid", help="Only what concerns this agent.")]
+
+
+@app.command("tail")
+def tail(
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=BATCH, help="The last so many.")] = 20,
+    pid: OfPid = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="And those to come.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the last records; with --json and --follow one record a line."""
+    with session.kernel(as_json) as client:
+        answer = client.call("read_audit", {"pid": pid, "limit": lines})
+        if not follow:
+            output.show(answer, as_json, lambda a: "\n".join(map(_row, a["records"])))
+            return
+        _show(answer["records"], as_json)
+        last = answer["records"][-1]["seq"] if answer["records"] else 0
+        while True:
+            time.sleep(POLL_S)
+            for record in _after(client, last, pid):
+                _show([record], as_json)
+                last = record["seq"]
+
+
+@app.command("verify")
+def verify(
+    file: Annotated[Path | None, typer.Option("--file", help="An export, checked without a kernel.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check every record and the signed head. Exits 1 and names the first record that does not fit."""
+    if file is not None:
+        with output.reporting(as_json):
+            verified = _verify_file(file)
+    else:
+        with session.kernel(as_json) as client:
+            answer = client.call("read_audit", {"verify": True, "limit": 1}, timeout_s=VERIFY_S)
+            verified = answer["verified"]
+    output.show(verified, as_json, _verdict)
+    if not verified["ok"]:
+        raise typer.Exit(FAILED)
+
+
+@app.command("export")
+def export(
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A file; by default standard output.")] = None,
+    pid: OfPid = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write all records as JSON lines, and the signed head as the last line. It is JSON with or without --json."""
+    with session.kernel(as_json) as client:
+        lines = _export(client, pid)
+        if out is None:
+            for line in lines:
+                print(line)
+            return
+        try:
+            with out.open("x", encoding="utf-8") as target:
+                for line in lines:
+                    target.write(line + "\n")
+        except FileExistsError:
+            raise CliError(ErrorCode.CONFLICT, f"{out} is there already.", "Choose another name.") from None
+        except OSError as error:
+            raise CliError(ErrorCode.UNAVAILABLE, f"{out} cannot be written: {error}.") from None
+        output.note(f"written to {out}")
+
+
+def _export(client: Client, pid: str | None) -> Iterator[str]:
+    head = client.call("read_audit", {"limit": 1}).get("head")
+    for record in _after(client, 0, pid):
+        if head is None or record["seq"] > head["seq"]:
+            break  # sealed since the head was read: it is for the next export
+        yield json.dumps({"record": record})
+    yield json.dumps({"head": head})
+
+
+def _verify_file(path: Path) -> Json:
+    """Check an export: the chain of its records, and that its head names the last of them."""
+    records: list[AuditRecord] = []
+    heads: list[AuditHead] = []
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                _decode(path, number, line, records, heads)
+    except (OSError, UnicodeDecodeError) as error:
+        raise CliError(ErrorCode.NOT_FOUND, f"{path} cannot be read: {error}.") from None
+    verified = verify_chain(records, heads=heads)
+    return {"ok": verified.ok, "records": verified.records, "first_bad": verified.first_bad, "why": verified.why}
+
+
+def _decode(path: Path, number: int, line: str, records: list[AuditRecord], heads: list[AuditHead]) -> None:
+    """Add one line of an export to what was read before it."""
+    try:
+        value = json.loads(line)
+        if "record" in value:
+            records.append(_record(value["record"], records[-1].digest if records else GENESIS))
+        elif value["head"] is not None:
+            heads.append(AuditHead(**value["head"]))
+    except (ValueError, KeyError, TypeError):
+        raise CliError(
+            ErrorCode.INVALID, f"Line {number} of {path} is not of an export.", "Make one with `aos audit export`."
+        ) from None
+
+
+def _record(row: Json, previous: str) -> AuditRecord:
+    covered = {name: row[name] for name in ("at", "category", "actor", "pid", "call", "outcome", "subject", "detail")}
+    entry = AuditEntry(**covered, payload=row.get("payload"))
+    return AuditRecord(seq=row["seq"], previous=previous, digest=row["digest"], entry=entry)
+
+
+def _after(client: Client, seq: int, pid: str | None) -> Iterator[Json]:
+    while True:
+        records = client.call("read_audit", {"after_seq": seq, "pid": pid, "limit": BATCH})["records"]
+        yield from records
+        if len(records) < BATCH:
+            return
+        seq = records[-1]["seq"]
+
+
+def _show(records: list[Json], as_json: bool) -> None:
+    for record in records:
+        if as_json:
+            output.line(record)
+        else:
+            output.text(_row(record))
+
+
+def _row(record: Json) -> str:
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record["at"]))
+    subject = f" {record['subject']}" if record["subject"] else ""
+    detail = f"  {record['detail']}" if record["detail"] else ""
+    return f"{record['seq']:>6}  {at}  {record['actor']}  {record['call']}{subject}  {record['outcome']}{detail}"
+
+
+def _verdict(verified: Json) -> str:
+    if verified["ok"]:
+        return f"All {verified['records']} records fit."
+    return f"Record {verified.get('first_bad')} does not fit: {verified['why']}"

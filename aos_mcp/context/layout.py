@@ -1,0 +1,236 @@
+"""The layout of a prompt: pages in, turns out.
+
+Owns the order of a prompt and the places worth caching. Promises: the prompt is one every dialect accepts (each tool
+request is answered, each answer follows its request), and while pages are only appended every prompt is a prefix of
+the next, so a provider's prefix cache keeps hitting. Does not know providers, prices, or when to compact.
+
+Order: system text · task · then by position. A run of pages that are out of the window is one list of handles, where
+the first of the run stood. Neighbouring user turns are merged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from aos_mcp.abi.completion import Prompt, Reply, ToolRequest, ToolSpec, Turn
+from aos_mcp.abi.page import Page, PageKind
+from aos_mcp.context.handle import collapsed_line, handle_line, handle_tokens
+from aos_mcp.context.page_table import group_key, in_order, in_window
+
+Body = Callable[[Page], bytes]
+"""Returns a page's payload. It is also asked for pages that are out of the window: their handles show a first line."""
+
+GRID_TOKENS = 8_192  # Distance of the sticky cache marks; two of them on this grid recover most of what a cut costs.
+STICKY_MARKS = 2  # With the static part's and the last turn's that makes four, the most any dialect takes.
+HANDLES_LISTED_MAX = 64  # Of one run; beyond that the list itself would fill the window.
+HANDLES_COLLAPSE_STEP = 32  # Older handles leave the list in steps, so that the prefix rarely changes.
+NO_RESULT = "[no result recorded]"
+NO_TEXT = "[no text]"
+BLANK_LINE = "\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A turn and about how many tokens it takes."""
+
+    turn: Turn
+    tokens: int
+
+
+def lay_out(
+    pages: Sequence[Page],
+    body: Body,
+    *,
+    system: str,
+    tools: Sequence[ToolSpec],
+    max_output_tokens: int,
+    turn: int,
+    output_schema: str | None = None,
+) -> Prompt:
+    """Return the prompt for a context.
+
+    Args:
+        pages: the whole page table of one process, in any order.
+        body: returns a page's payload; called at most once for each page.
+        system: text before the SYSTEM pages' own.
+        tools: offered tools, in the order in which they are sent.
+        max_output_tokens: the bound of the reply.
+        turn: how many model turns the process has made before.
+        output_schema: JSON Schema as JSON text, for a structured reply.
+    """
+    ordered = in_order(pages)
+    texts = [system, *(_text(body(page)) for page in ordered if page.kind is PageKind.SYSTEM)]
+    tasks = [page for page in ordered if page.kind is PageKind.TASK]
+    rest = [page for page in ordered if page.kind not in {PageKind.SYSTEM, PageKind.TASK}]
+    pieces = [_user(_text(body(page)), page.tokens) for page in tasks]
+    pieces += _dynamic(rest, body)
+    return Prompt(
+        system=BLANK_LINE.join(text for text in texts if text),
+        turns=_marked(_merged(pieces)),
+        tools=tuple(tools),
+        max_output_tokens=max_output_tokens,
+        output_schema=output_schema,
+        turn=turn,
+    )
+
+
+def encode_reply(reply: Reply) -> bytes:
+    """Return the payload of a REPLY page: JSON with sorted keys, UTF-8. A lone surrogate becomes U+FFFD."""
+    fields = {
+        "text": reply.text,
+        "requests": [
+            {"request_id": request.request_id, "name": request.name, "arguments": request.arguments}
+            for request in reply.requests
+        ],
+        "reasoning": reply.reasoning,
+        "reasoning_signature": reply.reasoning_signature,
+        "stop": reply.stop,
+    }
+    text = json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
+def decode_reply(body: bytes) -> Reply:
+    """Return the reply that `encode_reply` wrote. Raises ValueError or KeyError for anything else."""
+    fields = json.loads(body)
+    return Reply(
+        text=fields["text"],
+        requests=tuple(ToolRequest(**request) for request in fields["requests"]),
+        reasoning=fields["reasoning"],
+        reasoning_signature=fields["reasoning_signature"],
+        stop=fields["stop"],
+    )
+
+
+def _dynamic(pages: Sequence[Page], body: Body) -> list[_Piece]:
+    """Return what follows the task. A result moves up to its reply; its own place is skipped then."""
+    answers = _answers(pages)
+    pieces: list[_Piece] = []
+    taken: set[str] = set()
+    absent: list[Page] = []
+    for page in pages:
+        if page.page_id in taken:
+            continue
+        if not in_window(page):
+            absent.append(page)
+            continue
+        pieces += _handles(absent, body)
+        absent = []
+        if page.kind is PageKind.REPLY:
+            pieces += _reply(page, body, answers, taken)
+        else:
+            pieces.append(_user(_text(body(page)), page.tokens))
+    return pieces + _handles(absent, body)
+
+
+def _answers(pages: Sequence[Page]) -> dict[tuple[int, str], list[Page]]:
+    """Return results by group and request: some models use the same request id in every turn."""
+    found: dict[tuple[int, str], list[Page]] = {}
+    for page in pages:
+        if page.kind is PageKind.RESULT and page.group is not None and page.request_id is not None:
+            found.setdefault((page.group, page.request_id), []).append(page)
+    return found
+
+
+def _reply(page: Page, body: Body, answers: dict[tuple[int, str], list[Page]], taken: set[str]) -> list[_Piece]:
+    """Return an assistant turn and one tool turn for each of its requests, in the order of the requests."""
+    reply = decode_reply(body(page))
+    group = group_key(page)
+    assert group is not None
+    pieces = [
+        _Piece(
+            Turn(
+                role="assistant",
+                text=reply.text if reply.text or reply.requests else NO_TEXT,
+                requests=reply.requests,
+                reasoning=reply.reasoning,
+                reasoning_signature=reply.reasoning_signature,
+            ),
+            page.tokens,
+        )
+    ]
+    for request in reply.requests:
+        waiting = answers.get((group, request.request_id))
+        answer = waiting.pop(0) if waiting else None
+        if answer is not None:
+            taken.add(answer.page_id)
+        pieces.append(_tool(request.request_id, answer, body))
+    return pieces
+
+
+def _tool(request_id: str, answer: Page | None, body: Body) -> _Piece:
+    if answer is None:  # The kernel died between request and result; the model is told instead of the call repeated.
+        return _Piece(Turn(role="tool", text=NO_RESULT, request_id=request_id, is_error=True), len(NO_RESULT))
+    if in_window(answer):
+        text, tokens = _text(body(answer)), answer.tokens
+    else:
+        text, tokens = handle_line(answer, first_line(answer, body(answer))), handle_tokens(answer)
+    return _Piece(Turn(role="tool", text=text, request_id=request_id, is_error=answer.is_error), tokens)
+
+
+def _handles(absent: Sequence[Page], body: Body) -> list[_Piece]:
+    """Return one user turn that lists the handles of a run, the oldest of a long run as a number only."""
+    if not absent:
+        return []
+    beyond = max(0, len(absent) - HANDLES_LISTED_MAX)
+    dropped = -(-beyond // HANDLES_COLLAPSE_STEP) * HANDLES_COLLAPSE_STEP
+    listed = absent[dropped:]
+    lines = [collapsed_line(dropped)] if dropped else []
+    lines += [handle_line(page, first_line(page, body(page))) for page in listed]
+    return [_user("\n".join(lines), sum(handle_tokens(page) for page in listed))]
+
+
+def first_line(page: Page, payload: bytes) -> str:
+    """Return how a page begins, for its handle: of a reply its text, or else the tools it asked for."""
+    if page.kind is not PageKind.REPLY:
+        return payload[:2_048].decode("utf-8", "replace")
+    reply = decode_reply(payload)
+    return reply.text or ", ".join(request.name for request in reply.requests)
+
+
+def _user(text: str, tokens: int) -> _Piece:
+    return _Piece(Turn(role="user", text=text), tokens)
+
+
+def _text(payload: bytes) -> str:
+    return payload.decode("utf-8", "replace")
+
+
+def _merged(pieces: Sequence[_Piece]) -> list[_Piece]:
+    """Join neighbouring user turns: some chat templates refuse two in a row."""
+    joined: list[list[_Piece]] = []
+    for piece in pieces:
+        if joined and joined[-1][0].turn.role == piece.turn.role == "user":
+            joined[-1].append(piece)
+        else:
+            joined.append([piece])
+    return [
+        run[0] if len(run) == 1 else _user(BLANK_LINE.join(p.turn.text for p in run), sum(p.tokens for p in run))
+        for run in joined
+    ]
+
+
+def _marked(pieces: Sequence[_Piece]) -> tuple[Turn, ...]:
+    """Set the breakpoints: after the static part, on the last two grid lines that were passed, and at the end.
+
+    A grid mark is the first user or tool turn that ends beyond a multiple of GRID_TOKENS. It follows from what stands
+    before it alone, so it does not move when turns are appended.
+    """
+    if not pieces:
+        return ()
+    sticky: list[int] = []
+    total, line = 0, 0
+    for index, piece in enumerate(pieces):
+        total += piece.tokens
+        if _may_mark(piece.turn.role) and total // GRID_TOKENS > line:
+            line = total // GRID_TOKENS
+            sticky.append(index)
+    marks = {0, len(pieces) - 1, *[index for index in sticky if index not in {0, len(pieces) - 1}][-STICKY_MARKS:]}
+    return tuple(replace(piece.turn, breakpoint=index in marks) for index, piece in enumerate(pieces))
+
+
+def _may_mark(role: Literal["user", "assistant", "tool"]) -> bool:
+    return role != "assistant"

@@ -1,0 +1,48 @@
+"""The real clock and the real randomness. Everything else takes them as arguments."""
+
+from __future__ import annotations
+
+import base64
+import random
+import secrets
+import time
+
+import anyio
+
+HANDLE_BYTES = 16
+"""128 random bits: not to be guessed."""
+SLEEP_S_MAX = 3_600.0
+"""A longer sleep is cut, so that a change of the system's clock is seen."""
+
+
+class SystemClock:
+    """The time of this machine."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()  # noqa: TID251 - the one place that asks the system
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        return time.monotonic()
+
+    async def sleep_until(self, when: float) -> None:
+        """Return once `now() >= when`."""
+        # A long sleep is cut in pieces: this waits for the clock, not for another task.
+        while (left_s := when - self.now()) > 0:  # noqa: ASYNC110
+            await anyio.sleep(min(left_s, SLEEP_S_MAX))
+
+
+class SystemEntropy:
+    """The randomness of this machine: the operating system's for handles, a fast generator for jitter."""
+
+    def __init__(self) -> None:
+        self._random = random.Random(secrets.randbits(64))
+
+    def handle(self, prefix: str) -> str:
+        """Return `prefix` and 26 characters of base32."""
+        return prefix + base64.b32encode(secrets.token_bytes(HANDLE_BYTES)).decode().rstrip("=").lower()
+
+    def random(self) -> float:
+        """Return a number in [0, 1)."""
+        return self._random.random()

@@ -1,0 +1,67 @@
+"""Blocking: a process that waits for something other than a device gives its place in the run away."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from aos_mcp.abi.errors import Cancelled
+from aos_mcp.abi.handle import Pid
+from aos_mcp.abi.process import Process, ProcessState, Signal
+from aos_mcp.kernel import table
+from aos_mcp.kernel.call import Call
+from aos_mcp.kernel.machine import Machine
+from aos_mcp.ports import Transaction
+
+
+@asynccontextmanager
+async def blocked(call: Call, waiting_for: str) -> AsyncIterator[None]:
+    """Hold the calling agent in BLOCKED while the body waits. Hosts are not processes: nothing happens for them."""
+    if call.caller.pid is None:
+        yield
+        return
+    machine, pid = call.machine, call.caller.pid
+    machine.blocked[pid] += 1
+    if machine.blocked[pid] == 1:
+        await _move(call, pid, ProcessState.BLOCKED, waiting_for)
+    try:
+        yield
+    finally:
+        machine.blocked[pid] -= 1
+        last = machine.blocked[pid] == 0
+        if last:
+            del machine.blocked[pid]
+    if last:
+        await _move(call, pid, ProcessState.RUNNING, None)
+
+
+async def _move(call: Call, pid: Pid, to: ProcessState, waiting_for: str | None) -> None:
+    def work(tx: Transaction) -> Process:
+        process = table.held(tx, pid, call.fence)
+        return table.transition(tx, process, to, now=call.now, waiting_for=waiting_for)
+
+    process = await call.machine.store.write(work)
+    call.machine.sign_of_life(pid)
+    call.machine.process_changed(process)
+
+
+async def until_changed(machine: Machine, ticket: anyio.Event, deadline: float) -> bool:
+    """Wait for the next publication; False when `deadline` (monotonic seconds) passed first."""
+    with anyio.move_on_after(max(0.0, deadline - machine.clock.monotonic())) as scope:
+        await ticket.wait()
+    return not scope.cancelled_caught
+
+
+def refuse_when_finishing(tx: Transaction, call: Call) -> None:
+    """End a wait early when its process has been asked to finish.
+
+    Raises:
+        Cancelled: SIGTERM is pending.
+    """
+    if call.caller.pid is None:
+        return
+    process = table.held(tx, call.caller.pid, call.fence)
+    if process.pending is Signal.TERM:
+        raise Cancelled("You have been asked to finish.", "Wait no longer: exit with what you have.")

@@ -1,0 +1,136 @@
+"""One call on its way through the gate: who asks, for what, and the one commit that carries its effect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from aos_mcp.abi.audit import AuditEntry
+from aos_mcp.abi.capability import Caller, CallerKind
+from aos_mcp.abi.errors import NotFound
+from aos_mcp.abi.event import Event
+from aos_mcp.abi.handle import Pid
+from aos_mcp.abi.limits import AUDIT_DETAIL_CHARS_MAX
+from aos_mcp.abi.process import Process
+from aos_mcp.abi.syscall import Syscall
+from aos_mcp.kernel import journal, table
+from aos_mcp.kernel.machine import Machine
+from aos_mcp.ports import Progress, Transaction
+
+R = TypeVar("R", bound=BaseModel)
+T = TypeVar("T")
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """What a handler gets. `subject` is set by the handler: the handle the audit record names."""
+
+    machine: Machine
+    row: Syscall
+    caller: Caller
+    arguments: Mapping[str, object]
+    progress: Progress | None
+    request_id: str | None = None
+    fence: int = 0
+    """Of an agent's turn: writes are refused when it is no longer the process's."""
+    subject: str = ""
+    committed: bool = False
+    events: list[Event] = field(default_factory=list)
+    after: list[Callable[[], None]] = field(default_factory=list)
+    """Run once the commit is durable: cancel turns, wake the loop."""
+
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        """Read the store."""
+        return await self.machine.store.read(work)
+
+    async def commit(self, work: Callable[[Transaction], R]) -> R:
+        """Run the one transaction of a WRITE call: its effect, its journal step and its audit record together."""
+        assert not self.committed, "a call commits once"
+
+        def unit(tx: Transaction) -> R:
+            self.events.clear()
+            self.after.clear()
+            result = work(tx)
+            if self.caller.pid is not None and self.row.name != "exit":
+                self._journal(tx, result)
+            tx.audit_stage(self.entry("ok"))
+            return result
+
+        result = await self.machine.store.write(unit)
+        self.committed = True
+        return result
+
+    def _journal(self, tx: Transaction, result: BaseModel) -> None:
+        assert self.caller.pid is not None
+        journal.record(
+            tx,
+            table.held(tx, self.caller.pid, self.fence),
+            call=self.row.name,
+            effect=self.row.effect,
+            intent=self.intent(),
+            result=result.model_dump_json(exclude_none=True).encode(),
+            now=self.machine.clock.now(),
+            request_id=self.request_id,
+        )
+
+    def intent(self) -> bytes:
+        """Return the canonical form of what is asked."""
+        return json.dumps(
+            {"call": self.row.name, "arguments": self.arguments}, sort_keys=True, ensure_ascii=False
+        ).encode()
+
+    def entry(self, outcome: str, detail: str = "") -> AuditEntry:
+        """Make this call's audit entry."""
+        text = self.machine.redact(detail or json.dumps(self.arguments, ensure_ascii=False))
+        return AuditEntry(
+            at=self.machine.clock.now(),
+            category=self.row.category,
+            actor=actor(self.caller),
+            pid=self.caller.pid or (self.subject if self.subject.startswith("p_") else ""),
+            call=self.row.name,
+            outcome=outcome,
+            subject=self.subject,
+            detail=text[:AUDIT_DETAIL_CHARS_MAX],
+        )
+
+    def find(self, tx: Transaction, handle: str) -> Process:
+        """Return a process the caller may name, and make it the subject."""
+        process = table.find(tx, self.caller, handle)
+        self.subject = process.pid
+        return process
+
+    def own(self, tx: Transaction) -> Process:
+        """Return the calling agent's own process."""
+        assert self.caller.pid is not None
+        return table.held(tx, self.caller.pid, self.fence)
+
+    def publish(self, event: Event) -> None:
+        """Publish an event once the commit is durable."""
+        self.events.append(event)
+
+    @property
+    def now(self) -> float:
+        """The time, in seconds since the epoch."""
+        return self.machine.clock.now()
+
+
+def actor(caller: Caller) -> str:
+    """Name a caller in the audit log."""
+    if caller.kind is CallerKind.AGENT:
+        return str(caller.pid)
+    return f"{caller.kind}:{caller.principal}" if caller.kind is not CallerKind.KERNEL else "kernel"
+
+
+def caller_pid(call: Call) -> Pid:
+    """Return the calling agent's pid.
+
+    Raises:
+        NotFound: the caller is not an agent.
+    """
+    if call.caller.pid is None:
+        raise NotFound("This call is for agents only.", "Hosts use the tools listed in tools/list.")
+    return call.caller.pid

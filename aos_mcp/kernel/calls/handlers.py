@@ -1,0 +1,44 @@
+"""Which function does which call. One entry for each row of the syscall table; a test holds the two together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import cast
+
+from aos_mcp.kernel.calls import audit, checkpoint, execute, memory, message, model, mount, policy, process, status
+from aos_mcp.kernel.gate import Handler
+
+HANDLERS: Mapping[str, Handler] = MappingProxyType(
+    {
+        # Each takes the model its row names, and the gate decodes into just that: the cast forgets only its type.
+        name: cast("Handler", handler)
+        for name, handler in {
+            "spawn_agent": process.spawn,
+            "wait_agent": process.wait,
+            "list_agents": process.list_agents,
+            "signal_agent": process.signal,
+            "exit": process.exit_,
+            "read_process": process.read_process,
+            "read_journal": process.read_journal,
+            "send_message": message.send,
+            "page_out": memory.page_out,
+            "page_in": memory.page_in,
+            "search_pages": memory.search,
+            "read_context": memory.read_context,
+            "checkpoint": checkpoint.checkpoint,
+            "restore": checkpoint.restore,
+            "read_checkpoint": checkpoint.read_checkpoint,
+            "sandbox_exec": execute.execute,
+            "complete": model.complete,
+            "search_tools": mount.search_tools,
+            "call_tool": mount.call_tool,
+            "list_mounts": mount.list_mounts,
+            "answer_approval": policy.answer,
+            "list_approvals": policy.list_approvals,
+            "read_audit": audit.read_audit,
+            "kernel_status": status.kernel_status,
+            "read_metrics": status.read_metrics,
+        }.items()
+    }
+)

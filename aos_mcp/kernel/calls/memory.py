@@ -1,0 +1,162 @@
+"""Memory: pages out, in, and found again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from aos_mcp.abi import arguments as a
+from aos_mcp.abi import results as r
+from aos_mcp.abi.errors import LimitExceeded, NotFound
+from aos_mcp.abi.event import Event, EventKind
+from aos_mcp.abi.handle import PageId, Pid
+from aos_mcp.abi.limits import PAGE_BYTES_MAX, RESULT_TOKENS_MAX
+from aos_mcp.abi.message import HOST
+from aos_mcp.abi.page import OUTSIDE, Page, PageKind
+from aos_mcp.abi.process import Process
+from aos_mcp.context.layout import decode_reply
+from aos_mcp.context.page_table import resident_tokens
+from aos_mcp.context.tokens import count
+from aos_mcp.kernel import pages
+from aos_mcp.kernel.call import Call
+from aos_mcp.kernel.calls import views
+from aos_mcp.ports import Transaction
+
+PAGE_IN_CHARS = RESULT_TOKENS_MAX * 3
+"""Shown of a page when the caller sets no limit: about what a result may weigh."""
+FORK_LINKS_MAX = 16
+
+
+async def page_out(call: Call, args: a.PageOutArgs) -> r.PageOutResult:
+    """Keep text under a page id, in an agent's context or in the owner's long-term memory."""
+    body = args.content.encode()
+    if len(body) > PAGE_BYTES_MAX:
+        raise LimitExceeded(f"A page holds at most {PAGE_BYTES_MAX} bytes.", "Split it into several pages.")
+
+    def work(tx: Transaction) -> r.PageOutResult:
+        process = _context_of(tx, call, args.pid)
+        page = pages.make(
+            tx,
+            page_id=call.machine.entropy.handle("pg_"),
+            pid=process.pid if process else None,
+            owner=call.caller.principal,
+            kind=PageKind.DOCUMENT,
+            body=body,
+            text=args.content,
+            position=OUTSIDE,
+            now=call.now,
+            source=call.caller.pid or HOST,
+            title=args.title,
+            importance=args.importance,
+            pinned=args.pinned,
+            resident=False,
+        )
+        call.subject = page.page_id
+        uris = (f"aos://proc/{process.pid}/context",) if process else ()
+        call.publish(Event(kind=EventKind.PAGE, subject=page.page_id, owner=page.owner, uris=uris))
+        return r.PageOutResult(page_id=page.page_id, tokens=page.tokens)
+
+    return await call.commit(work)
+
+
+def _context_of(tx: Transaction, call: Call, pid: str | None) -> Process | None:
+    if pid is not None:
+        return call.find(tx, pid)
+    return call.own(tx) if call.caller.pid is not None else None
+
+
+async def page_in(call: Call, args: a.PageInArgs) -> r.PageInResult:
+    """Return the exact characters of a page from `offset`, and count the fault where it had left the window."""
+
+    def work(tx: Transaction) -> r.PageInResult:
+        page = find_page(tx, call, args.page_id)
+        call.subject = page.page_id
+        text = readable(tx, page)
+        end = args.offset + (args.limit or PAGE_IN_CHARS)
+        content = text[args.offset : end]
+        fault = not page.resident and page.left_why == "compaction"
+        tx.page_put(replace(page, uses=page.uses + 1, used_at=call.now, faults=page.faults + fault))
+        if fault:
+            call.machine.metrics.page_faults.inc()
+        return r.PageInResult(content=content, tokens=count(content), next_offset=end if end < len(text) else None)
+
+    return await call.commit(work)
+
+
+def readable(tx: Transaction, page: Page) -> str:
+    """Return a page's text; a reply is shown with the calls it made."""
+    body = tx.payload_get(page.digest)
+    assert body is not None, "a page names a payload that is not stored"
+    if page.kind is not PageKind.REPLY:
+        return body.decode()
+    reply = decode_reply(body)
+    return "\n".join([reply.text, *(f"[called {q.name} {q.arguments}]" for q in reply.requests)]).strip()
+
+
+def find_page(tx: Transaction, call: Call, page_id: str) -> Page:
+    """Return a page the caller may read: an agent reads its own tree's, what it was forked from, and shared ones.
+
+    Raises:
+        NotFound: there is none that is the caller's.
+    """
+    page = tx.page_get(PageId(page_id))
+    if page is None or page.owner != call.caller.principal or not _readable_by(tx, call, page):
+        raise NotFound(f"There is no page {page_id}.", "Find pages with search_pages.")
+    return page
+
+
+def _readable_by(tx: Transaction, call: Call, page: Page) -> bool:
+    if call.caller.pid is None or page.pid is None:
+        return True
+    own = call.own(tx)
+    writer = tx.process_get(page.pid)
+    return writer is not None and (writer.program == own.program or writer.pid in _ancestry(tx, own))
+
+
+def _ancestry(tx: Transaction, process: Process) -> set[Pid]:
+    found: set[Pid] = set()
+    link: Process | None = process
+    while link is not None and link.forked_from is not None and len(found) < FORK_LINKS_MAX:
+        checkpoint = tx.checkpoint_get(link.forked_from)
+        if checkpoint is None:
+            break
+        found.add(checkpoint.pid)
+        link = tx.process_get(checkpoint.pid)
+    return found
+
+
+async def search(call: Call, args: a.SearchPagesArgs) -> r.SearchPagesResult:
+    """Search by words: an agent its tree and the shared memory, a host everything of its owner."""
+
+    def work(tx: Transaction) -> r.SearchPagesResult:
+        pid = call.find(tx, args.pid).pid if args.pid else None
+        program = call.own(tx).program if call.caller.pid is not None else None
+        hits = tx.page_search(
+            args.query, owner=call.caller.principal, pid=pid, kind=args.kind, program=program, limit=args.k
+        )
+        return r.SearchPagesResult(
+            hits=[
+                r.HitResult(page_id=h.page.page_id, title=h.page.title, excerpt=h.excerpt, score=round(h.score, 4))
+                for h in hits
+            ]
+        )
+
+    return await call.read(work)
+
+
+async def read_context(call: Call, args: a.PidArgs) -> r.ContextResult:
+    """Show a page table."""
+    process = await call.read(lambda tx: call.find(tx, args.pid))
+    own = call.machine.settings.context.window_tokens
+    window = own or (await call.machine.models.resolve(process.model).describe()).context_tokens
+
+    def work(tx: Transaction) -> r.ContextResult:
+        rows = tx.page_table(process.pid)
+        return r.ContextResult(
+            pid=process.pid,
+            resident_tokens=resident_tokens([row for row in rows if row.position != OUTSIDE]),
+            window_tokens=window,
+            faults=sum(row.faults for row in rows),
+            pages=[views.page(row) for row in rows],
+        )
+
+    return await call.read(work)

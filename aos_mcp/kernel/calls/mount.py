@@ -1,0 +1,133 @@
+"""Downstream tools: found by words, called by name, shown as they are."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+from pydantic import JsonValue
+
+from aos_mcp.abi import arguments as a
+from aos_mcp.abi import results as r
+from aos_mcp.abi.errors import NotFound
+from aos_mcp.abi.limits import MOUNT_CALL_S, REPLY_CHARS_MAX
+from aos_mcp.abi.mount import MountedTool, ToolOutcome
+from aos_mcp.abi.page import OUTSIDE, PageKind
+from aos_mcp.kernel import pages
+from aos_mcp.kernel.call import Call
+from aos_mcp.kernel.machine import Machine
+from aos_mcp.ports import Transaction
+from aos_mcp.security.rights import may_call
+
+SETTLE_S = 5.0
+"""How long a first look waits for downstream servers that are still starting."""
+WORD = re.compile(r"\w+")
+
+
+async def search_tools(call: Call, args: a.SearchToolsArgs) -> r.SearchToolsResult:
+    """Find downstream tools by the words of their name, title and description."""
+    await call.machine.mounts.settled(SETTLE_S)
+    tools = [tool for tool in call.machine.mounts.tools() if tool.name not in call.machine.quarantined]
+    if call.caller.pid is not None:
+        rights = (await call.read(call.own)).rights
+        tools = [tool for tool in tools if may_call(rights, tool.name)]
+    found = rank(args.query, tools)[: args.k]
+    return r.SearchToolsResult(
+        tools=[
+            r.ToolRow(
+                name=tool.name,
+                description=tool.description,
+                input_schema=json.loads(tool.input_schema),
+                read_only=tool.read_only,
+            )
+            for tool in found
+        ],
+        total=len(tools),
+    )
+
+
+def rank(query: str, tools: Sequence[MountedTool]) -> list[MountedTool]:
+    """Order tools by how many words of the query they hold, a word in the name counting three times; no word: all."""
+    words = {word.lower() for word in WORD.findall(query)}
+    if not words:
+        return sorted(tools, key=lambda tool: tool.name)
+
+    def score(tool: MountedTool) -> int:
+        name = tool.name.lower()
+        body = f"{tool.title} {tool.description}".lower()
+        return sum(3 * (word in name) + (word in body) for word in words)
+
+    scored = [(score(tool), tool) for tool in tools]
+    return [tool for points, tool in sorted(scored, key=lambda pair: (-pair[0], pair[1].name)) if points]
+
+
+async def call_tool(call: Call, args: a.CallToolArgs) -> r.CallToolResult:
+    """Call a downstream tool once and pass its answer on unchanged."""
+    machine = call.machine
+    if machine.mounts.tool(args.name) is None:
+        await machine.mounts.settled(SETTLE_S)
+    if machine.mounts.tool(args.name) is None:
+        near = ", ".join(tool.name for tool in rank(args.name.replace("_", " "), machine.mounts.tools())[:3])
+        raise NotFound(
+            f"There is no downstream tool {args.name}.",
+            f"Near it: {near}." if near else "Find tools with search_tools; see aos://mounts for what is mounted.",
+        )
+    call.subject = args.name
+    server = args.name.partition("__")[0]
+    own = machine.settings.mounts.get(server)
+    outcome = await machine.mounts.call(
+        args.name,
+        args.arguments,
+        timeout_s=own.timeout_s if own is not None and own.timeout_s is not None else MOUNT_CALL_S,
+        progress=call.progress,
+    )
+    return await _shown(call, args.name, outcome)
+
+
+async def _shown(call: Call, name: str, outcome: ToolOutcome) -> r.CallToolResult:
+    if len(outcome.result) <= REPLY_CHARS_MAX or call.caller.pid is not None:
+        return r.CallToolResult(result=json.loads(outcome.result), is_error=outcome.is_error)
+    text = outcome.text or outcome.result
+
+    def keep(tx: Transaction) -> str:
+        page = pages.make(
+            tx,
+            page_id=call.machine.entropy.handle("pg_"),
+            pid=None,
+            owner=call.caller.principal,
+            kind=PageKind.DOCUMENT,
+            body=text.encode(),
+            text=text,
+            position=OUTSIDE,
+            now=call.now,
+            source=name,
+            title=f"result of {name}",
+            resident=False,
+        )
+        return page.page_id
+
+    page_id = await call.machine.store.write(keep)
+    shown: list[JsonValue] = [{"type": "text", "text": text[: REPLY_CHARS_MAX // 4]}]
+    return r.CallToolResult(result={"content": shown}, is_error=outcome.is_error, page_id=page_id)
+
+
+async def list_mounts(call: Call, args: a.NoArgs) -> r.MountsResult:
+    """Show the downstream servers."""
+    return r.MountsResult(mounts=mount_rows(call.machine))
+
+
+def mount_rows(machine: Machine) -> list[r.MountRow]:
+    """Return one row for each downstream server."""
+    return [
+        r.MountRow(
+            server=status.server,
+            transport=status.transport,
+            state=status.state,
+            tools=status.tools,
+            restarts=status.restarts,
+            quarantined=sorted(name for name in machine.quarantined if name.startswith(f"{status.server}__")),
+            error=status.error,
+        )
+        for status in machine.mounts.status()
+    ]

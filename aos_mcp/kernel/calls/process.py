@@ -1,0 +1,414 @@
+"""Processes: spawn, wait, list, signal, exit, and reading them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from aos_mcp.abi import arguments as a
+from aos_mcp.abi import results as r
+from aos_mcp.abi.budget import WORKSPACE_ACCOUNT, Account, Budget
+from aos_mcp.abi.capability import Rights
+from aos_mcp.abi.definition import AgentDefinition
+from aos_mcp.abi.errors import Conflict, Denied, LimitExceeded, NotFound
+from aos_mcp.abi.handle import Pid
+from aos_mcp.abi.limits import (
+    PROCESS_CHILDREN_MAX,
+    PROCESS_DEPTH_MAX,
+    PROCESS_LIVE_MAX,
+    RESULT_TOKENS_MAX,
+    WAIT_S_MAX,
+)
+from aos_mcp.abi.message import HOST
+from aos_mcp.abi.page import OUTSIDE, PageKind
+from aos_mcp.abi.process import ExitCode, Process, ProcessState, Signal
+from aos_mcp.context.tokens import count
+from aos_mcp.kernel import budget, journal, pages, table
+from aos_mcp.kernel.blocking import blocked, refuse_when_finishing, until_changed
+from aos_mcp.kernel.call import Call, caller_pid
+from aos_mcp.kernel.calls import views
+from aos_mcp.ports import Transaction
+from aos_mcp.security.rights import attenuate
+
+MESSAGES_PER_WAIT_MAX = 20
+PROGRESS_S = 1.0
+
+
+async def spawn(call: Call, args: a.SpawnArgs) -> r.SpawnResult:
+    """Create a process, READY, with a share of its parent's budget and no more than its parent's rights."""
+    definition = _definition(call, args)
+    model = args.model or (definition.model if definition else None)
+    if model is None and call.caller.pid is not None:
+        parent = await call.read(call.own)
+        model = parent.model
+    model = model or await call.machine.models.default()
+    info = await call.machine.models.resolve(model).describe()
+    result = await call.commit(lambda tx: _spawn(tx, call, args, definition, info.name))
+    if args.wait_s > 0 and call.caller.pid is None:
+        waited = await _wait(call, [result.pid], timeout_s=args.wait_s, any_one=False)
+        done = waited.agents[0]
+        result = r.SpawnResult(
+            pid=done.pid, state=done.state, uri=result.uri, result=done.result, exit_code=done.exit_code
+        )
+    return result
+
+
+def _definition(call: Call, args: a.SpawnArgs) -> AgentDefinition | None:
+    if args.agent is None:
+        return None
+    known = call.machine.definitions()
+    if args.agent not in known:
+        names = ", ".join(sorted(known)) or "none"
+        raise NotFound(f"There is no agent definition {args.agent!r}.", f"Known ones: {names}.")
+    return known[args.agent]
+
+
+def _spawn(
+    tx: Transaction, call: Call, args: a.SpawnArgs, definition: AgentDefinition | None, model: str
+) -> r.SpawnResult:
+    owner, now = call.caller.principal, call.now
+    if args.idempotency_key is not None:
+        known = tx.process_by_key(owner, args.idempotency_key)
+        if known is not None:
+            call.subject = known.pid
+            return r.SpawnResult(pid=known.pid, state=known.state, uri=f"aos://proc/{known.pid}")
+    parent = call.own(tx) if call.caller.pid is not None else None
+    check_room(tx, parent)
+    pid = Pid(call.machine.entropy.handle("p_"))
+    network = args.network if args.network is not None else _listed(definition.network if definition else None)
+    tools = args.tools if args.tools is not None else _listed(definition.tools if definition else None)
+    above = parent.rights if parent is not None else host_rights(call)
+    process = Process(
+        pid=pid,
+        parent=parent.pid if parent else None,
+        program=parent.program if parent else pid,
+        owner=owner,
+        name=args.name or (definition.name if definition else pages.title_of(args.task)[:40]),
+        agent=definition.name if definition else None,
+        state=ProcessState.READY,
+        model=model,
+        priority=definition.priority
+        if definition and definition.priority is not None and "priority" not in call.arguments
+        else args.priority,
+        depth=parent.depth + 1 if parent else 0,
+        rights=attenuate(above, tools=tools, network=network, level=None),
+        workspace=pid.replace("p_", "w-"),
+        position=0,
+        idempotency_key=args.idempotency_key,
+        created_at=now,
+        updated_at=now,
+    )
+    open_account(tx, call, process, asked_budget(args.budget, definition.budget if definition else None))
+    _first_pages(tx, call, process, args.task, definition)
+    call.subject = pid
+    call.after.append(lambda: call.machine.process_changed(process))
+    return r.SpawnResult(pid=pid, state=process.state, uri=f"aos://proc/{pid}")
+
+
+def _listed(values: tuple[str, ...] | None) -> list[str] | None:
+    return None if values is None else list(values)
+
+
+def host_rights(call: Call) -> Rights:
+    """Return what a host may hand to the agents it spawns: everything the operator's configuration admits."""
+    sandbox = call.machine.settings.sandbox
+    return Rights(network=(tuple(sandbox.network),), level=sandbox.level)
+
+
+def check_room(tx: Transaction, parent: Process | None) -> None:
+    """Check the fixed bounds on depth and count.
+
+    Raises:
+        LimitExceeded, Denied: one of them stands in the way.
+    """
+    if tx.process_count(states=table.LIVE) >= PROCESS_LIVE_MAX:
+        raise LimitExceeded(f"{PROCESS_LIVE_MAX} agents are alive.", "Wait for some to end, or end some.")
+    if parent is None:
+        return
+    if not parent.rights.spawn:
+        raise Denied("This agent may not spawn others.", "Do the work yourself.")
+    if parent.depth + 1 > PROCESS_DEPTH_MAX:
+        raise LimitExceeded(f"Agents nest at most {PROCESS_DEPTH_MAX} deep.", "Do the work yourself.")
+    if tx.process_count(states=table.LIVE, parent=parent.pid) >= PROCESS_CHILDREN_MAX:
+        raise LimitExceeded(f"{PROCESS_CHILDREN_MAX} children are alive.", "Wait for some of them first.")
+
+
+def asked_budget(asked: a.BudgetArgs | None, definition: Budget | None) -> Budget:
+    """Merge what the caller asks for with what the definition says; None where neither does."""
+    own = asked or a.BudgetArgs()
+    base = definition or Budget()
+    return Budget(
+        microusd=budget.microusd(own.usd) if own.usd is not None else base.microusd,
+        tokens=own.tokens if own.tokens is not None else base.tokens,
+        turns=own.turns if own.turns is not None else base.turns,
+        tool_calls=own.tool_calls if own.tool_calls is not None else base.tool_calls,
+        wall_s=own.wall_s if own.wall_s is not None else base.wall_s,
+    )
+
+
+def open_account(tx: Transaction, call: Call, process: Process, asked: Budget) -> None:
+    """Store a new process and open its account under its parent's."""
+    above = process.parent or WORKSPACE_ACCOUNT
+    available = budget.left_of_chain(tx.account_chain(above))
+    default = budget.as_budget(call.machine.settings.budget)
+    limit = budget.within(asked, default, available)
+    tx.process_insert(process)
+    tx.account_insert(Account(account=process.pid, parent=above, limit=limit, opened_at=call.now))
+
+
+def _first_pages(tx: Transaction, call: Call, process: Process, task: str, definition: AgentDefinition | None) -> None:
+    texts = [(PageKind.TASK, task)]
+    if definition is not None and definition.prompt.strip():
+        texts.insert(0, (PageKind.SYSTEM, definition.prompt.strip()))
+    for position, (kind, text) in enumerate(texts):
+        pages.make(
+            tx,
+            page_id=call.machine.entropy.handle("pg_"),
+            pid=process.pid,
+            owner=process.owner,
+            kind=kind,
+            body=text.encode(),
+            text=text,
+            position=position,
+            now=call.now,
+            source=call.caller.pid or HOST,
+            importance=1.0,
+            pinned=True,
+        )
+    tx.process_put(replace(process, position=len(texts)))
+
+
+async def wait(call: Call, args: a.WaitArgs) -> r.WaitResult:
+    """Wait until the agents have ended, a message comes in for the caller, or time is up."""
+    return await _wait(call, args.pids, timeout_s=args.timeout_s, any_one=args.mode == "any")
+
+
+async def _wait(call: Call, pids: list[str], *, timeout_s: float, any_one: bool) -> r.WaitResult:
+    machine = call.machine
+    deadline = machine.clock.monotonic() + min(timeout_s, WAIT_S_MAX)
+    found = await call.read(lambda tx: _look(tx, call, pids))
+    if not _enough(found, any_one=any_one) and timeout_s > 0:
+        async with blocked(call, "agents " + ", ".join(pids) if pids else "a message"):
+            found, timed_out = await _watch(call, pids, deadline, any_one=any_one)
+    else:
+        timed_out = not _enough(found, any_one=any_one)
+    messages = await machine.store.write(lambda tx: _take_mail(tx, call))
+    return r.WaitResult(agents=found, timed_out=timed_out and not messages, messages=messages)
+
+
+async def _watch(call: Call, pids: list[str], deadline: float, *, any_one: bool) -> tuple[list[r.AgentResult], bool]:
+    machine = call.machine
+    while True:
+        ticket = machine.bus.ticket()
+        found = await call.read(lambda tx: _look(tx, call, pids))
+        mail = await call.read(lambda tx: tx.message_count(_mailbox(call), call.caller.principal))
+        if _enough(found, any_one=any_one) or mail:
+            return found, False
+        if machine.clock.monotonic() >= deadline:
+            return found, True
+        if call.progress is not None:
+            ended = sum(agent.state is ProcessState.EXITED for agent in found)
+            await call.progress(ended, len(found), _summary(found))
+        await until_changed(machine, ticket, min(deadline, machine.clock.monotonic() + PROGRESS_S))
+
+
+def _look(tx: Transaction, call: Call, pids: list[str]) -> list[r.AgentResult]:
+    refuse_when_finishing(tx, call)
+    return [views.agent(tx, call.find(tx, pid)) for pid in pids]
+
+
+def _enough(found: list[r.AgentResult], *, any_one: bool) -> bool:
+    ended = [agent.state is ProcessState.EXITED for agent in found]
+    return bool(ended) and (any(ended) if any_one else all(ended))
+
+
+def _summary(found: list[r.AgentResult]) -> str:
+    return "; ".join(f"{agent.name}: {agent.state}, {agent.usage.turns} turns" for agent in found)
+
+
+def _mailbox(call: Call) -> str:
+    return call.caller.pid or HOST
+
+
+def _take_mail(tx: Transaction, call: Call) -> list[r.MessageResult]:
+    taken = tx.message_take(_mailbox(call), call.caller.principal, call.now, limit=MESSAGES_PER_WAIT_MAX)
+    return [views.message(row) for row in taken]
+
+
+async def list_agents(call: Call, args: a.ListArgs) -> r.ListResult:
+    """List the caller's processes, newest first."""
+
+    def work(tx: Transaction) -> r.ListResult:
+        parent = call.find(tx, args.parent).pid if args.parent else None
+        program = call.own(tx).program if call.caller.pid is not None else None
+        rows = tx.process_list(
+            owner=call.caller.principal,
+            states=[args.state] if args.state else (),
+            parent=parent,
+            program=program,
+            after=_decode_cursor(args.cursor),
+            limit=args.limit,
+        )
+        accounts = tx.accounts_get([row.pid for row in rows])
+        last = rows[-1] if len(rows) == args.limit else None
+        return r.ListResult(
+            agents=[views.agent_row(row, accounts.get(row.pid)) for row in rows],
+            next_cursor=f"{last.created_at!r}~{last.pid}" if last else None,
+        )
+
+    return await call.read(work)
+
+
+def _decode_cursor(cursor: str | None) -> tuple[float, str] | None:
+    if cursor is None:
+        return None
+    at, _, pid = cursor.partition("~")
+    try:
+        return float(at), pid
+    except ValueError:
+        raise NotFound("This cursor is not one of ours.", "List again without a cursor.") from None
+
+
+async def signal(call: Call, args: a.SignalArgs) -> r.SignalResult:
+    """Send a signal to a process and, by default, its descendants."""
+
+    def work(tx: Transaction) -> r.SignalResult:
+        process = call.find(tx, args.pid)
+        if process.pid == call.caller.pid:
+            raise Denied("An agent does not signal itself.", "End with exit(result=...).")
+        targets = table.subtree(tx, process) if args.tree else [process]
+        moved = [_send(tx, call, target, args) for target in targets if target.state is not ProcessState.EXITED]
+        if not moved and args.signal is Signal.CONT:
+            raise Conflict(f"{process.pid} has ended.", "Restore a checkpoint of it instead.")
+        after = tx.process_get(process.pid)
+        assert after is not None
+        return r.SignalResult(pid=process.pid, state=after.state, signalled=len(moved))
+
+    return await call.commit(work)
+
+
+def _send(tx: Transaction, call: Call, target: Process, args: a.SignalArgs) -> Process:
+    now, reason = call.now, args.reason or f"{args.signal} by {call.caller.kind}"
+    active = target.state in {ProcessState.RUNNING, ProcessState.BLOCKED}
+    if args.signal is Signal.KILL:
+        moved = table.end(tx, target, now=now, code=ExitCode.KILLED, reason=reason)
+        call.after.append(lambda: _cut(call, target.pid))
+    elif args.signal is Signal.CONT and target.state is ProcessState.STOPPED:
+        moved = table.transition(tx, target, ProcessState.READY, now=now)
+    elif args.signal is Signal.CONT:
+        moved = tx.process_put(replace(target, pending=None)) if target.pending is Signal.STOP else target
+    elif args.signal is Signal.STOP and target.state is ProcessState.READY:
+        moved = table.transition(tx, target, ProcessState.STOPPED, now=now)
+    elif args.signal is Signal.STOP:
+        moved = tx.process_put(replace(target, pending=Signal.STOP)) if active else target
+    elif target.state is ProcessState.STOPPED:
+        moved = table.transition(
+            tx, target, ProcessState.READY, now=now, pending=Signal.TERM, exit_reason=reason, wake_at=None
+        )
+    else:
+        moved = tx.process_put(replace(target, pending=Signal.TERM, exit_reason=reason, wake_at=None))
+    call.after.append(lambda: call.machine.process_changed(moved))
+    return moved
+
+
+def _cut(call: Call, pid: Pid) -> None:
+    scope = call.machine.running.get(pid)
+    if scope is not None:
+        scope.cancel()
+
+
+async def exit_(call: Call, args: a.ExitArgs) -> r.ExitResult:
+    """End the calling agent with a result."""
+    pid = caller_pid(call)
+
+    def work(tx: Transaction) -> r.ExitResult:
+        journal.record(
+            tx,
+            call.own(tx),
+            call="exit",
+            effect=call.row.effect,
+            intent=call.intent(),
+            result=b'{"ok":true}',
+            now=call.now,
+            request_id=call.request_id,
+        )
+        process = call.own(tx)
+        if count(args.result) > RESULT_TOKENS_MAX:
+            _keep_result(tx, call, process, args.result)
+        code = ExitCode.FAILED if args.failed else ExitCode.DONE
+        ended = table.end(
+            tx,
+            process,
+            now=call.now,
+            code=code,
+            reason="the agent gave up" if args.failed else "finished",
+            result=tx.payload_put(args.result.encode()),
+        )
+        call.subject = pid
+        call.after.append(lambda: call.machine.process_changed(ended))
+        return r.ExitResult()
+
+    return await call.commit(work)
+
+
+def _keep_result(tx: Transaction, call: Call, process: Process, text: str) -> None:
+    pages.make(
+        tx,
+        page_id=call.machine.entropy.handle("pg_"),
+        pid=process.pid,
+        owner=process.owner,
+        kind=PageKind.DOCUMENT,
+        body=text.encode(),
+        text=text,
+        position=OUTSIDE,
+        now=call.now,
+        source=process.pid,
+        title=f"result of {process.name}",
+        resident=False,
+    )
+
+
+async def read_process(call: Call, args: a.PidArgs) -> r.ProcessResult:
+    """Show everything about one process."""
+
+    def work(tx: Transaction) -> r.ProcessResult:
+        process = call.find(tx, args.pid)
+        account = tx.account_get(process.pid)
+        limit = account.limit if account else Budget()
+        shown = views.agent(tx, process).model_dump()
+        return r.ProcessResult(
+            **shown,
+            model=process.model,
+            priority=process.priority,
+            parent=process.parent,
+            children=[child.pid for child in tx.process_children(process.pid)],
+            program=process.program,
+            agent=process.agent,
+            depth=process.depth,
+            tools=[list(layer) for layer in process.rights.tools],
+            workspace=process.workspace,
+            step=process.step,
+            budget={
+                "usd": None if limit.microusd is None else limit.microusd / budget.MICRO,
+                "tokens": limit.tokens,
+                "turns": limit.turns,
+                "tool_calls": limit.tool_calls,
+                "wall_s": limit.wall_s,
+            },
+            created_at=process.created_at,
+            ended_at=process.ended_at,
+            forked_from=process.forked_from,
+            checkpoints=[row.checkpoint_id for row in tx.checkpoint_list(process.pid, limit=20)],
+        )
+
+    return await call.read(work)
+
+
+async def read_journal(call: Call, args: a.ReadJournalArgs) -> r.JournalResult:
+    """Show a piece of a journal."""
+
+    def work(tx: Transaction) -> r.JournalResult:
+        process = call.find(tx, args.pid)
+        steps = tx.step_list(process.pid, after=args.after, limit=args.limit)
+        return r.JournalResult(pid=process.pid, steps=[views.step(row) for row in steps])
+
+    return await call.read(work)

@@ -1,0 +1,79 @@
+"""The kernel about itself."""
+
+from __future__ import annotations
+
+from aos_mcp.abi import arguments as a
+from aos_mcp.abi import results as r
+from aos_mcp.abi.budget import WORKSPACE_ACCOUNT
+from aos_mcp.abi.errors import Unavailable
+from aos_mcp.kernel.budget import MICRO
+from aos_mcp.kernel.call import Call
+from aos_mcp.kernel.calls import views
+from aos_mcp.kernel.calls.mount import mount_rows
+from aos_mcp.kernel.calls.policy import pending
+from aos_mcp.ports import Transaction
+
+
+async def kernel_status(call: Call, args: a.NoArgs) -> r.StatusResult:
+    """Show what runs, what is configured, and what was proven."""
+    machine = call.machine
+    default = await _default(call)
+
+    def work(tx: Transaction) -> r.StatusResult:
+        return r.StatusResult(
+            version=machine.version,
+            node=machine.node,
+            uptime_s=round(machine.clock.now() - machine.started_at, 3),
+            agents={state: count for state, count in tx.process_counts().items() if count},
+            default_model=default,
+            providers=[r.ProviderRow(name=name, ready=ready) for name, ready in machine.models.providers()],
+            mounts=mount_rows(machine),
+            sandbox=_sandbox(call),
+            budget=_budget(tx),
+            approvals=pending(tx, call),
+            audit_head=views.audit_head(tx.audit_head()),
+        )
+
+    return await call.read(work)
+
+
+async def _default(call: Call) -> str | None:
+    try:
+        return await call.machine.models.default()
+    except Unavailable:
+        return None
+
+
+def _sandbox(call: Call) -> r.SandboxStatus:
+    machine = call.machine
+    if not machine.sandbox_tried.is_set():
+        return r.SandboxStatus(driver=None, reason="The drivers are being proven.")
+    proof = machine.sandbox.proven()
+    if proof is None:
+        failed = machine.sandbox_failures
+        return r.SandboxStatus(
+            driver=None,
+            reason="; ".join(f"{one.driver}: {one.reason}" for one in failed),
+            repair=" ".join(one.repair for one in failed if one.repair),
+        )
+    return r.SandboxStatus(driver=proof.driver, memory_limit=proof.memory_limit)
+
+
+def _budget(tx: Transaction) -> r.BudgetRow:
+    account = tx.account_get(WORKSPACE_ACCOUNT)
+    assert account is not None, "the workspace account is opened at boot"
+    return r.BudgetRow(
+        account=WORKSPACE_ACCOUNT,
+        usd=account.used.microusd / MICRO,
+        usd_limit=None if account.limit.microusd is None else account.limit.microusd / MICRO,
+        tokens=account.used.tokens,
+        tokens_limit=account.limit.tokens,
+    )
+
+
+async def read_metrics(call: Call, args: a.NoArgs) -> r.MetricsResult:
+    """Return the metrics in the Prometheus text form."""
+    counts = await call.read(lambda tx: tx.process_counts())
+    for state, count in counts.items():
+        call.machine.metrics.processes.labels(state).set(count)
+    return r.MetricsResult(text=call.machine.metrics.text())

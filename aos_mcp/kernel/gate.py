@@ -1,0 +1,272 @@
+"""The gate: the one door. Decode, authorize, commit, publish, in that order, for agents and hosts alike.
+
+Decode may fail and changes nothing. Authorize is a pure decision. Commit is one transaction with the effect, the
+journal and the audit record in it; for an act on the world it is two, with the act between them. Publishing comes after
+and can be lost without loss. Every call returns or raises exactly once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+from pydantic import BaseModel, ValidationError
+
+from aos_mcp.abi.calls import TABLE
+from aos_mcp.abi.capability import Caller, CallerKind
+from aos_mcp.abi.errors import AosError, Denied, Internal, Invalid, NotFound
+from aos_mcp.abi.handle import Pid
+from aos_mcp.abi.journal import EffectClass, Step, StepState
+from aos_mcp.abi.process import Process
+from aos_mcp.abi.syscall import Audience, Reach, Syscall
+from aos_mcp.kernel import journal, table
+from aos_mcp.kernel.approvals import approve
+from aos_mcp.kernel.call import Call
+from aos_mcp.kernel.machine import Machine
+from aos_mcp.ports import Progress, Transaction
+from aos_mcp.security.policy import Action, Allow, Deny, decide
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[Call, BaseModel], Awaitable[BaseModel]]
+
+ALWAYS_GRANTED = frozenset(
+    {
+        "exit",
+        "page_in",
+        "page_out",
+        "search_pages",
+        "send_message",
+        "wait_agent",
+        "list_agents",
+        "search_tools",
+        "call_tool",
+    }
+)
+"""What an agent may always call: it touches only what is its own. `call_tool` is checked by the tool's own name."""
+
+
+class Gate:
+    """Runs syscalls on a machine. `handlers` has one entry for each row of the table."""
+
+    def __init__(self, machine: Machine, handlers: Mapping[str, Handler]) -> None:
+        self._machine = machine
+        self._handlers = handlers
+
+    async def syscall(
+        self,
+        caller: Caller,
+        name: str,
+        arguments: Mapping[str, object],
+        *,
+        progress: Progress | None = None,
+        process: Process | None = None,
+        request_id: str | None = None,
+    ) -> BaseModel:
+        """Make one call.
+
+        `process` is the calling agent's row, whose turn is under way; None for hosts.
+
+        Raises:
+            AosError: the call was refused or failed; nothing half-done remains.
+        """
+        machine = self._machine
+        started = machine.clock.monotonic()
+        row = TABLE.get(name)
+        if row is None or (row.audience is Audience.AGENTS and caller.kind is not CallerKind.AGENT):
+            raise NotFound(f"There is no call {name!r}.", "See tools/list for what there is.")
+        call = Call(
+            machine=machine,
+            row=row,
+            caller=caller,
+            arguments=arguments,
+            progress=progress,
+            request_id=request_id,
+            fence=process.fence if process is not None else 0,
+        )
+        outcome = "ok"
+        try:
+            args = decode(row, arguments)
+            await self._authorize(call, process)
+            result = await self._perform(call, args)
+        except AosError as error:
+            outcome = error.code
+            await self._refused(call, error)
+            raise
+        except table.Superseded:
+            outcome = "superseded"
+            raise
+        except Exception as error:
+            outcome = "internal"
+            logger.exception("syscall %s failed", name)
+            internal = Internal(f"The kernel failed at {name}: {type(error).__name__}.", "See the daemon's log.")
+            await self._refused(call, internal)
+            raise internal from error
+        finally:
+            machine.metrics.syscalls.labels(name, outcome).inc()
+            machine.metrics.syscall_seconds.labels(name).observe(machine.clock.monotonic() - started)
+        self._publish(call)
+        return result
+
+    async def _authorize(self, call: Call, process: Process | None) -> None:
+        action = self._action(call, process)
+        if call.row.audience is Audience.HOSTS and call.caller.kind is CallerKind.AGENT:
+            raise Denied(f"{call.row.name} is not for agents.", "Ask the host with send_message(to='host').")
+        if action.tool in self._machine.quarantined:
+            raise Denied(
+                f"The definition of {action.tool} changed since it was first used.",
+                "A person must look at the change and allow it: aos approvals.",
+            )
+        rights = process.rights if process is not None else None
+        if rights is not None and action.tool in ALWAYS_GRANTED:
+            rights = replace(rights, tools=(("*",),))
+        decision = decide(action, rights, self._machine.settings.rules, None)
+        if isinstance(decision, Allow):
+            return
+        if isinstance(decision, Deny):
+            raise Denied(f"{action.tool} is denied: {decision.reason}.", "Work without it; the operator sets rules.")
+        await approve(call, action, process)
+
+    def _action(self, call: Call, process: Process | None) -> Action:
+        tool, effect, read_only = call.row.name, call.row.effect, call.row.effect is EffectClass.PURE
+        named = call.arguments.get("name")
+        if tool == "call_tool" and isinstance(named, str):
+            mounted = self._machine.mounts.tool(named)
+            tool, read_only = named, mounted is not None and mounted.read_only
+        inner = call.arguments.get("arguments") if tool != call.row.name else call.arguments
+        return Action(
+            caller_kind=call.caller.kind,
+            agent="host" if process is None else process.agent or process.name,
+            call=call.row.name,
+            tool=tool,
+            arguments=inner if isinstance(inner, Mapping) else {},
+            effect=effect,
+            read_only=read_only,
+            external=call.row.reach is Reach.EXTERNAL,
+        )
+
+    async def _perform(self, call: Call, args: BaseModel) -> BaseModel:
+        handler = self._handlers[call.row.name]
+        if call.row.reach is Reach.WRITE:
+            result = await handler(call, args)
+            assert call.committed, f"{call.row.name} did not commit"
+            return result
+        if call.row.reach is Reach.READ:
+            result = await handler(call, args)
+            await self._machine.store.write(lambda tx: self._account_for(tx, call, result))
+            return result
+        return await self._act(call, args, handler)
+
+    def _account_for(self, tx: Transaction, call: Call, result: BaseModel) -> None:
+        if call.caller.pid is not None:
+            journal.record(
+                tx,
+                call.own(tx),
+                call=call.row.name,
+                effect=call.row.effect,
+                intent=call.intent(),
+                result=dumped(result),
+                now=call.now,
+                request_id=call.request_id,
+            )
+        tx.audit_stage(call.entry("ok"))
+
+    async def _act(self, call: Call, args: BaseModel, handler: Handler) -> BaseModel:
+        effect = self._effect(call)
+        unsafe = effect is EffectClass.UNSAFE
+
+        def before(tx: Transaction) -> Step | None:
+            if unsafe:
+                tx.audit_stage(call.entry("intent"))
+            if call.caller.pid is None:
+                return None
+            return journal.begin(
+                tx,
+                call.own(tx),
+                call=call.row.name,
+                effect=effect,
+                intent=call.intent(),
+                now=call.now,
+                request_id=call.request_id,
+            )
+
+        step = None
+        if unsafe or call.caller.pid is not None:
+            step = await self._machine.store.write(before, flush=unsafe)
+        try:
+            result = await handler(call, args)
+        except AosError as failure:
+            error = failure
+            await self._machine.store.write(lambda tx: self._ended(tx, call, step, error))
+            call.committed = True
+            raise
+        await self._machine.store.write(lambda tx: self._ended(tx, call, step, result))
+        return result
+
+    def _ended(self, tx: Transaction, call: Call, step: Step | None, outcome: BaseModel | AosError) -> None:
+        failed = isinstance(outcome, AosError)
+        code = outcome.code if isinstance(outcome, AosError) else "ok"
+        if step is not None:
+            state = StepState.FAILED if failed else StepState.DONE
+            if code == "unknown_outcome":
+                state = StepState.UNKNOWN
+            body = error_body(outcome) if isinstance(outcome, AosError) else dumped(outcome)
+            journal.finish(tx, step, state=state, result=body, now=call.now)
+        tx.audit_stage(call.entry(code, outcome.message if isinstance(outcome, AosError) else ""))
+
+    def _effect(self, call: Call) -> EffectClass:
+        named = call.arguments.get("name")
+        tool = self._machine.mounts.tool(named) if call.row.name == "call_tool" and isinstance(named, str) else None
+        if tool is None:
+            return call.row.effect
+        if tool.read_only:
+            return EffectClass.PURE
+        return EffectClass.IDEMPOTENT if tool.idempotent else EffectClass.UNSAFE
+
+    async def _refused(self, call: Call, error: AosError) -> None:
+        if call.committed:
+            return  # an act that failed has its record already
+        detail = f"{error.message} {json.dumps(call.arguments, ensure_ascii=True, default=str)}"
+        await self._machine.store.write(lambda tx: tx.audit_stage(call.entry(error.code, detail)))
+        self._publish(call)
+
+    def _publish(self, call: Call) -> None:
+        for hook in call.after:
+            hook()
+        for event in call.events:
+            self._machine.bus.publish(event)
+        if call.caller.pid is not None:
+            self._machine.sign_of_life(Pid(call.caller.pid))
+
+
+def decode(row: Syscall, arguments: Mapping[str, object]) -> BaseModel:
+    """Turn JSON arguments into the row's model.
+
+    Raises:
+        Invalid: the first argument that does not fit, and why.
+    """
+    try:
+        return row.args.model_validate_json(json.dumps(arguments), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "arguments"
+        raise Invalid(f"{row.name}: {where}: {first['msg']}.", f"{_takes(row)}") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Invalid(f"{row.name}: the arguments are not JSON: {type(error).__name__}.", _takes(row)) from None
+
+
+def _takes(row: Syscall) -> str:
+    names = [f.alias or name for name, f in row.args.model_fields.items()]
+    return f"{row.name} takes: {', '.join(names)}." if names else f"{row.name} takes no arguments."
+
+
+def dumped(result: BaseModel) -> bytes:
+    """Return the JSON form of a result, as journals hold it and agents read it."""
+    return result.model_dump_json(exclude_none=True, by_alias=True).encode()
+
+
+def error_body(error: AosError) -> bytes:
+    """Return the JSON form of an error, as journals hold it and agents read it."""
+    return json.dumps({"code": error.code, "message": error.message, "hint": error.hint}, ensure_ascii=False).encode()

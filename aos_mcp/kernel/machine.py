@@ -1,0 +1,94 @@
+"""The machine the kernel runs on: its devices, its clock, and what is true only while this kernel lives.
+
+Nothing here survives a crash, and nothing needs to: the store is the truth.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+
+from aos_mcp.abi.definition import AgentDefinition
+from aos_mcp.abi.event import Event, EventKind
+from aos_mcp.abi.handle import Pid
+from aos_mcp.abi.process import Process
+from aos_mcp.abi.sandbox import SandboxProof
+from aos_mcp.abi.settings import Settings
+from aos_mcp.kernel.admission import Admission
+from aos_mcp.kernel.bus import Bus
+from aos_mcp.metrics.registry import Metrics
+from aos_mcp.ports import Clock, Entropy, Models, Mounts, Sandbox, Store, Workspaces
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seal:
+    """What the sealer signs with, and where heads are kept beside the store."""
+
+    key: bytes
+    """Ed25519, 32 raw bytes."""
+    origin: str
+    """Names this log in signed heads."""
+    heads: Path
+    """Append-only file of signed heads, outside the store."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Machine:
+    """Devices and the run-time state of one kernel."""
+
+    settings: Settings
+    version: str
+    node: str
+    store: Store
+    models: Models
+    sandbox: Sandbox
+    workspaces: Workspaces
+    mounts: Mounts
+    clock: Clock
+    entropy: Entropy
+    seal: Seal
+    definitions: Callable[[], Mapping[str, AgentDefinition]]
+    redact: Callable[[str], str]
+    metrics: Metrics
+    admission: Admission
+    started_at: float
+    bus: Bus = field(default_factory=Bus)
+    running: dict[Pid, anyio.CancelScope] = field(default_factory=dict)
+    """Turns under way; a kill cancels the scope."""
+    blocked: Counter[Pid] = field(default_factory=Counter)
+    """Of those, the ones that wait and so take no place in the run."""
+    alive: dict[Pid, float] = field(default_factory=dict)
+    """Monotonic time of each running process's last sign of life."""
+    quiesced: Counter[Pid] = field(default_factory=Counter)
+    """Processes not to be picked just now: a checkpoint wants them at a turn boundary."""
+    quarantined: set[str] = field(default_factory=set)
+    """Downstream tools whose definition changed since it was pinned."""
+    sandbox_failures: tuple[SandboxProof, ...] = ()
+    """What the drivers that did not pass said about themselves."""
+    sandbox_tried: anyio.Event = field(default_factory=anyio.Event)
+    """Set once the sandbox drivers were put to the proof."""
+    ready: anyio.Event = field(default_factory=anyio.Event)
+    """What the loop waits for; set when a process may have become ready."""
+    stopping: bool = False
+
+    def wake(self) -> None:
+        """Have the loop look at the queue."""
+        self.ready.set()
+
+    def process_changed(self, process: Process, detail: str = "") -> None:
+        """Publish that a process moved, and have the loop look at the queue."""
+        self.wake()
+        uris = ("aos://proc", f"aos://proc/{process.pid}")
+        event = Event(
+            kind=EventKind.PROCESS, subject=process.pid, owner=process.owner, detail=detail or process.state, uris=uris
+        )
+        self.bus.publish(event)
+
+    def sign_of_life(self, pid: Pid) -> None:
+        """Note that a running process does something."""
+        if pid in self.running:
+            self.alive[pid] = self.clock.monotonic()

@@ -1,0 +1,167 @@
+"""One model call: reserve the worst case, make the call in its provider's lane, settle what was used.
+
+The reservation and the journal's intent are one transaction; so are the settlement and whatever the caller commits
+with it. However a call ends (answer, fault, cut, kill), it is settled once; a crash leaves the reservation, which the
+next boot charges in full.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import anyio
+
+from aos_mcp.abi.budget import Usage
+from aos_mcp.abi.completion import Completion, ModelInfo, Prompt
+from aos_mcp.abi.errors import ModelError, ModelFault
+from aos_mcp.abi.event import Event, EventKind
+from aos_mcp.abi.journal import MODEL_CALL, EffectClass, Step, StepState
+from aos_mcp.abi.limits import MODEL_CALL_S
+from aos_mcp.abi.process import Process
+from aos_mcp.context.layout import encode_reply
+from aos_mcp.context.tokens import count
+from aos_mcp.kernel import budget, journal, table
+from aos_mcp.kernel.gate import error_body
+from aos_mcp.kernel.machine import Machine
+from aos_mcp.ports import Deliver, LanguageModel, Transaction
+
+COUNT_SLACK = 1.35
+"""A counted prompt is reserved with this factor: our count is an estimate, the provider's is what is billed."""
+TURN_OVERHEAD_TOKENS = 16
+"""What a dialect puts around each turn and tool."""
+SETTLE_S = 10.0
+
+
+class ModelCall:
+    """One call on behalf of an account. `run` makes it; `settle` belongs in the transaction that uses the answer."""
+
+    def __init__(self, machine: Machine, model: LanguageModel, info: ModelInfo, *, account: str) -> None:
+        self._machine = machine
+        self._model = model
+        self._info = info
+        self._account = account
+        self._reservation = machine.entropy.handle("rs_")
+        self._step: Step | None = None
+        self._input_tokens = 0
+        self._written: list[str] = []
+
+    async def run(self, prompt: Prompt, *, process: Process | None) -> Completion:
+        """Reserve, wait for a place in the lane, and make the call. A failed call is settled before this raises.
+
+        Raises:
+            BudgetExhausted: before anything was sent.
+            ModelError: the provider failed.
+        """
+        machine = self._machine
+        self._input_tokens = estimate(prompt)
+        prompt = await machine.store.write(lambda tx: self._reserve(tx, prompt, process))
+        outcome, used, body = "cut", None, b"{}"
+        started = machine.clock.monotonic()
+        try:
+            async with machine.admission.slot(self._model.name):
+                with anyio.fail_after(MODEL_CALL_S):
+                    completion = await self._model.complete(prompt, self._deliver(process))
+            outcome = "ok"
+        except TimeoutError:
+            outcome = "timeout"
+            raise ModelError(
+                ModelFault.TRANSPORT,
+                f"{self._model.name} did not finish within {MODEL_CALL_S:g} s.",
+                "It is tried again; a smaller max_tokens may help.",
+            ) from None
+        except ModelError as error:
+            outcome, used, body = error.fault, self._used(error.output_tokens), error_body(error)
+            raise
+        finally:
+            machine.metrics.model_calls.labels(self._model.name, outcome).inc()
+            machine.metrics.model_seconds.labels(self._model.name).observe(machine.clock.monotonic() - started)
+            if outcome != "ok":
+                # A kill comes here too: what was written until then was billed, and is charged.
+                with anyio.move_on_after(SETTLE_S, shield=True):
+                    await self._abort(used or self._used(), body)
+        return completion
+
+    def settle(self, tx: Transaction, completion: Completion) -> None:
+        """Charge what was used and finish the journal step."""
+        used = replace(completion.usage, turns=1)
+        budget.settle(tx, self._reservation, used)
+        if self._step is not None:
+            journal.finish(
+                tx,
+                self._step,
+                state=StepState.DONE,
+                result=encode_reply(completion.reply),
+                now=self._machine.clock.now(),
+            )
+        labels = self._machine.metrics.tokens.labels
+        labels(self._model.name, "input").inc(used.input_tokens)
+        labels(self._model.name, "cached").inc(used.cached_tokens)
+        labels(self._model.name, "output").inc(used.output_tokens)
+        self._machine.metrics.spent_usd.labels(self._model.name).inc(used.microusd / budget.MICRO)
+
+    def _reserve(self, tx: Transaction, prompt: Prompt, process: Process | None) -> Prompt:
+        now, price = self._machine.clock.now(), self._info.price
+        output = budget.fit_output(tx.account_chain(self._account), price, self._input_tokens, prompt.max_output_tokens)
+        budget.reserve(
+            tx,
+            self._account,
+            self._reservation,
+            cost_microusd=budget.worst_case(price, self._input_tokens, output),
+            tokens=self._input_tokens + output,
+            at=now,
+        )
+        if process is not None:
+            intent = {"model": self._model.name, "turns": len(prompt.turns), "max_output_tokens": output}
+            self._step = journal.begin(
+                tx,
+                table.held(tx, process.pid, process.fence),
+                call=MODEL_CALL,
+                effect=EffectClass.LLM,
+                intent=json.dumps(intent).encode(),
+                now=now,
+            )
+        return replace(prompt, max_output_tokens=output)
+
+    def _deliver(self, process: Process | None) -> Deliver:
+        def deliver(text: str) -> None:
+            self._written.append(text)
+            if process is not None:
+                self._machine.sign_of_life(process.pid)
+                self._machine.bus.publish(
+                    Event(kind=EventKind.OUTPUT, subject=process.pid, owner=process.owner, detail=text)
+                )
+
+        return deliver
+
+    def _used(self, output_tokens: int = 0) -> Usage:
+        """Return what a call that did not finish is charged: its prompt once anything came back, and what came."""
+        written = max(output_tokens, count("".join(self._written)))
+        if not written:
+            return Usage()
+        return Usage(
+            input_tokens=self._input_tokens,
+            output_tokens=written,
+            microusd=budget.worst_case(self._info.price, self._input_tokens, written),
+        )
+
+    async def _abort(self, used: Usage, body: bytes) -> None:
+        step, now = self._step, self._machine.clock.now()
+
+        def work(tx: Transaction) -> None:
+            budget.settle(tx, self._reservation, used)
+            process = tx.process_get(step.pid) if step is not None else None
+            if step is not None and process is not None and process.fence == step.fence:
+                journal.finish(tx, step, state=StepState.FAILED, result=body, now=now)
+
+        await self._machine.store.write(work)
+
+
+def estimate(prompt: Prompt) -> int:
+    """Return a number of input tokens that a provider's own count should not exceed."""
+    parts = [prompt.system, prompt.output_schema or ""]
+    parts += [f"{tool.name}{tool.description}{tool.input_schema}" for tool in prompt.tools]
+    for turn in prompt.turns:
+        parts += [turn.text, turn.reasoning, *(r.name + r.arguments for r in turn.requests)]
+    overhead = TURN_OVERHEAD_TOKENS * (len(prompt.turns) + len(prompt.tools) + 1)
+    return int(sum(count(part) for part in parts if part) * COUNT_SLACK) + overhead

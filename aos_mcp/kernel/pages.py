@@ -1,0 +1,94 @@
+"""Writing pages: every way a page comes into being, in one place."""
+
+from __future__ import annotations
+
+from aos_mcp.abi.handle import PageId, Pid
+from aos_mcp.abi.limits import RESULT_TOKENS_MAX
+from aos_mcp.abi.page import OUTSIDE, Page, PageKind
+from aos_mcp.abi.process import Process
+from aos_mcp.context.tokens import count
+from aos_mcp.ports import Entropy, Transaction
+
+TITLE_CHARS = 80
+HEAD_CHARS = 4_000
+"""What is shown of a text that is too large for the window; the rest is one page_in away."""
+
+
+def title_of(text: str) -> str:
+    """Return the first line of a text, short enough for a handle."""
+    first = text.strip().partition("\n")[0].strip()
+    return first if len(first) <= TITLE_CHARS else first[: TITLE_CHARS - 1] + "…"
+
+
+def make(
+    tx: Transaction,
+    *,
+    page_id: str,
+    pid: Pid | None,
+    owner: str,
+    kind: PageKind,
+    body: bytes,
+    text: str,
+    position: int,
+    now: float,
+    source: str,
+    title: str | None = None,
+    importance: float = 0.5,
+    pinned: bool = False,
+    resident: bool = True,
+    group: int | None = None,
+    request_id: str | None = None,
+    is_error: bool = False,
+) -> Page:
+    """Store a page. `body` is what is kept; `text` is what is searched and counted."""
+    page = Page(
+        page_id=PageId(page_id),
+        pid=pid,
+        owner=owner,
+        kind=kind,
+        title=title if title else title_of(text),
+        digest=tx.payload_put(body),
+        tokens=count(text),
+        size_bytes=len(body),
+        position=position,
+        group=group,
+        request_id=request_id,
+        is_error=is_error,
+        importance=importance,
+        pinned=pinned,
+        resident=resident,
+        source=source,
+        created_at=now,
+        used_at=now,
+        left_at=None if resident else now,
+        left_why=None if resident else "kept outside the window from the start",
+    )
+    tx.page_insert(page, text)
+    return page
+
+
+def shortened(
+    tx: Transaction, process: Process, text: str, *, title: str, entropy: Entropy, now: float, source: str
+) -> str:
+    """Return a text as it is, or, when it is too large for the window, its head and the page that has all of it."""
+    tokens = count(text)
+    if tokens <= RESULT_TOKENS_MAX:
+        return text
+    page = make(
+        tx,
+        page_id=entropy.handle("pg_"),
+        pid=process.pid,
+        owner=process.owner,
+        kind=PageKind.DOCUMENT,
+        body=text.encode(),
+        text=text,
+        position=OUTSIDE,
+        now=now,
+        source=source,
+        title=title,
+        resident=False,
+    )
+    return (
+        f"{text[:HEAD_CHARS]}\n[{tokens - count(text[:HEAD_CHARS])} tokens more are not shown. The whole text is page "
+        f"{page.page_id}: page_in(page_id='{page.page_id}', offset={HEAD_CHARS}) goes on from here.]"
+    )

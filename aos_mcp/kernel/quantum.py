@@ -1,0 +1,287 @@
+"""One turn of one agent: mail and signals, prompt, model call, tool calls, and back to the queue.
+
+A turn can be cut anywhere. What it had done is in the store; what it had not is done again by the next one, which finds
+the same unanswered requests in the page table. So there is one path, for the first try and for every later one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+import anyio
+
+from aos_mcp.abi.completion import Completion, Prompt, ToolRequest
+from aos_mcp.abi.errors import AosError, BudgetExhausted, ModelError, ModelFault
+from aos_mcp.abi.limits import MODEL_RETRY_BASE_S, MODEL_RETRY_CAP_S
+from aos_mcp.abi.message import Message
+from aos_mcp.abi.page import OUTSIDE, Page, PageKind
+from aos_mcp.abi.process import ExitCode, Process, ProcessState, Signal
+from aos_mcp.context.layout import decode_reply, encode_reply, lay_out
+from aos_mcp.context.page_table import resident_tokens
+from aos_mcp.context.replacement import choose_victims, needs_compaction
+from aos_mcp.kernel import journal, pages, table
+from aos_mcp.kernel.gate import Gate
+from aos_mcp.kernel.machine import Machine
+from aos_mcp.kernel.model_call import ModelCall
+from aos_mcp.kernel.requests import Requests
+from aos_mcp.kernel.speech import CUT, FINISH, SYSTEM, tool_specs
+from aos_mcp.ports import Transaction
+
+logger = logging.getLogger(__name__)
+
+MAIL_PER_TURN_MAX = 16
+OUTPUT_TOKENS_DEFAULT = 8_192
+"""Of one turn; a model that needs more is asked to go on."""
+RETRIES_MAX = 8
+"""Of faults that are not the provider's own "wait": a broken connection, a cut stream."""
+PATIENT = frozenset({ModelFault.RATE, ModelFault.OVERLOAD})
+"""Faults that waiting cures. They never end an agent; its wall-time budget bounds them."""
+IMPATIENT = frozenset({ModelFault.TRANSPORT, ModelFault.CUT_STREAM})
+
+
+class Quantum:
+    """Runs one turn of a process that this kernel has claimed."""
+
+    def __init__(self, machine: Machine, gate: Gate, process: Process) -> None:
+        self._machine = machine
+        self._gate = gate
+        self._pid = process.pid
+        self._fence = process.fence
+        self._process = process
+
+    async def run(self) -> None:
+        """Run the turn to its end. The process is READY, STOPPED or EXITED after it, or no longer ours."""
+        try:
+            await self._turn()
+        except table.Superseded:
+            return
+        except BudgetExhausted as error:
+            await self._end(ExitCode.BUDGET, str(error))
+        except ModelError as error:
+            await self._fault(error)
+        except AosError as error:
+            await self._end(ExitCode.FAILED, str(error))
+        except Exception as error:
+            logger.exception("the turn of %s failed", self._pid)
+            await self._end(ExitCode.FAILED, f"internal: {type(error).__name__}. See the daemon's log.")
+
+    async def _turn(self) -> None:
+        machine = self._machine
+        process = await machine.store.write(self._open)
+        if process.state is not ProcessState.RUNNING:
+            machine.process_changed(process)
+            return
+        self._process = process
+        table_, reply_page, requests = await machine.store.read(self._standing)
+        if reply_page is None:
+            reply_page, requests = await self._think(table_)
+            if reply_page is None:
+                return
+        await Requests(machine, self._gate, self._process, reply_page).answer(requests)
+        process = await machine.store.write(self._close)
+        machine.process_changed(process)
+
+    def _open(self, tx: Transaction) -> Process:
+        """Take what came in since the last turn: signals, the wall clock, mail."""
+        now, machine = self._machine.clock.now(), self._machine
+        process = table.held(tx, self._pid, self._fence)
+        if process.pending is Signal.STOP:
+            return table.transition(
+                tx, process, ProcessState.STOPPED, now=now, pending=None, lease_holder=None, lease_until=None
+            )
+        account = tx.account_get(self._pid)
+        assert account is not None, "every process has an account"
+        if account.limit.wall_s is not None and now - account.opened_at > account.limit.wall_s:
+            raise BudgetExhausted(
+                f"The wall_s budget of {self._pid} is used up: {account.limit.wall_s:g} s have passed.",
+                "Spawn with a larger one.",
+            )
+        if process.pending is Signal.TERM:
+            reason = f" ({process.exit_reason})" if process.exit_reason else ""
+            process = tx.process_put(replace(process, pending=None, finishing=True, updated_at=now))
+            process = self._append(tx, process, FINISH.format(reason=reason), source="kernel")
+        for message in tx.message_take(self._pid, process.owner, now, limit=MAIL_PER_TURN_MAX):
+            process = self._append(tx, process, letter(message), source=message.sender)
+        machine.sign_of_life(self._pid)
+        return process
+
+    def _append(self, tx: Transaction, process: Process, text: str, *, source: str) -> Process:
+        now = self._machine.clock.now()
+        pages.make(
+            tx,
+            page_id=self._machine.entropy.handle("pg_"),
+            pid=process.pid,
+            owner=process.owner,
+            kind=PageKind.MESSAGE,
+            body=text.encode(),
+            text=text,
+            position=process.position,
+            now=now,
+            source=source,
+        )
+        return tx.process_put(replace(process, position=process.position + 1, updated_at=now))
+
+    def _standing(self, tx: Transaction) -> tuple[list[Page], Page | None, tuple[ToolRequest, ...]]:
+        """Return the page table, and the last reply if some of its requests have no result yet."""
+        table_ = [page for page in tx.page_table(self._pid) if page.position != OUTSIDE]
+        last = next((page for page in reversed(table_) if page.kind is PageKind.REPLY), None)
+        if last is None:
+            return table_, None, ()
+        requests = decode_reply(journal.payload(tx, last.digest)).requests
+        answered = {page.request_id for page in table_ if page.group == last.group and page.kind is PageKind.RESULT}
+        if all(request.request_id in answered for request in requests):
+            return table_, None, ()
+        return table_, last, requests
+
+    async def _think(self, table_: list[Page]) -> tuple[Page | None, tuple[ToolRequest, ...]]:
+        """Make the model call of this turn; None for the page when the process is over after it."""
+        machine = self._machine
+        model = machine.models.resolve(self._process.model)
+        info = await model.describe()
+        tools = tool_specs(self._process, machine.mounts.tools())
+        wanted = min(OUTPUT_TOKENS_DEFAULT, info.output_tokens_max)
+        window = min(info.context_tokens, machine.settings.context.window_tokens or info.context_tokens)
+        table_ = await self._compact(table_, window - wanted)
+        turn = sum(page.kind is PageKind.REPLY for page in table_)
+
+        def compose(tx: Transaction) -> Prompt:
+            return lay_out(
+                table_,
+                lambda page: journal.payload(tx, page.digest),
+                system=SYSTEM,
+                tools=tools,
+                max_output_tokens=wanted,
+                turn=turn,
+            )
+
+        prompt = await machine.store.read(compose)
+        call = ModelCall(machine, model, info, account=self._pid)
+        completion = await call.run(prompt, process=self._process)
+        page, process = await machine.store.write(lambda tx: self._settle(tx, call, completion))
+        self._process = process
+        machine.process_changed(process, "turn")
+        return page, completion.reply.requests
+
+    async def _compact(self, table_: list[Page], window: int) -> list[Page]:
+        settings, now = self._machine.settings.context, self._machine.clock.now()
+        if not needs_compaction(resident_tokens(table_), window, settings.high_water):
+            return table_
+        task = next((page.title for page in table_ if page.kind is PageKind.TASK), "")
+        victims = set(
+            choose_victims(
+                table_,
+                target_tokens=int(window * settings.low_water),
+                now=now,
+                task_words=frozenset(task.lower().split()),
+            )
+        )
+
+        def leave(tx: Transaction) -> list[Page]:
+            table.held(tx, self._pid, self._fence)
+            after = [
+                replace(page, resident=False, left_at=now, left_why="compaction") if page.page_id in victims else page
+                for page in table_
+            ]
+            for page in after:
+                if page.page_id in victims:
+                    tx.page_put(page)
+            return after
+
+        self._machine.metrics.compactions.inc()
+        return await self._machine.store.write(leave)
+
+    def _settle(self, tx: Transaction, call: ModelCall, completion: Completion) -> tuple[Page | None, Process]:
+        """Put the reply on record: money, journal, page and state in one transaction."""
+        now, reply = self._machine.clock.now(), completion.reply
+        call.settle(tx, completion)
+        process = table.held(tx, self._pid, self._fence)
+        page = pages.make(
+            tx,
+            page_id=self._machine.entropy.handle("pg_"),
+            pid=process.pid,
+            owner=process.owner,
+            kind=PageKind.REPLY,
+            body=encode_reply(reply),
+            text=reply.text + "".join(f"\n{r.name} {r.arguments}" for r in reply.requests),
+            position=process.position,
+            now=now,
+            source=completion.model,
+            group=process.position,
+        )
+        after = process.position + 1 + len(reply.requests)
+        process = tx.process_put(replace(process, position=after, faults=0, wake_at=None, updated_at=now))
+        if reply.requests:
+            return page, process
+        if reply.stop == "length" and not process.finishing:
+            return page, self._append(tx, process, CUT, source="kernel")
+        code, reason = ExitCode.DONE, "finished"
+        if reply.stop == "refused":
+            code, reason = ExitCode.FAILED, "The model refused the task."
+        elif process.finishing:
+            code, reason = ExitCode.TERMINATED, process.exit_reason or "asked to finish"
+        result = tx.payload_put(reply.text.encode())
+        return None, table.end(tx, process, now=now, code=code, reason=reason, result=result)
+
+    def _close(self, tx: Transaction) -> Process:
+        now = self._machine.clock.now()
+        process = tx.process_get(self._pid)
+        assert process is not None
+        if process.state is ProcessState.EXITED:
+            return process
+        process = table.held(tx, self._pid, self._fence)
+        if process.finishing:
+            reason = process.exit_reason or "asked to finish"
+            return table.end(tx, process, now=now, code=ExitCode.TERMINATED, reason=reason)
+        return table.transition(tx, process, ProcessState.READY, now=now, lease_holder=None, lease_until=None)
+
+    async def _fault(self, error: ModelError) -> None:
+        """Put the process back in the queue after a model call failed, or end it where waiting cures nothing."""
+        machine, now = self._machine, self._machine.clock.now()
+        patient, faults = error.fault in PATIENT, self._process.faults + 1
+        if not patient and (error.fault not in IMPATIENT or faults > RETRIES_MAX):
+            await self._end(ExitCode.FAILED, str(error))
+            return
+        ceiling = min(MODEL_RETRY_CAP_S, MODEL_RETRY_BASE_S * 2 ** min(faults, 16))
+        wait_s = (
+            error.retry_after_s if error.retry_after_s is not None else ceiling * (0.5 + machine.entropy.random() / 2)
+        )
+        if patient:
+            machine.admission.park(self._process.model, now + wait_s)
+
+        def back_off(tx: Transaction) -> Process:
+            process = table.held(tx, self._pid, self._fence)
+            return table.transition(
+                tx,
+                process,
+                ProcessState.READY,
+                now=now,
+                faults=faults,
+                wake_at=now + wait_s,
+                lease_holder=None,
+                lease_until=None,
+            )
+
+        await self._finally(back_off)
+
+    async def _end(self, code: ExitCode, reason: str) -> None:
+        def work(tx: Transaction) -> Process:
+            process = table.held(tx, self._pid, self._fence)
+            return table.end(tx, process, now=self._machine.clock.now(), code=code, reason=self._machine.redact(reason))
+
+        await self._finally(work)
+
+    async def _finally(self, work: Callable[[Transaction], Process]) -> None:
+        with anyio.CancelScope(shield=True):
+            try:
+                process = await self._machine.store.write(work)
+            except table.Superseded:
+                return
+            self._machine.process_changed(process)
+
+
+def letter(message: Message) -> str:
+    """Return a message as its reader sees it."""
+    topic = f" about {message.topic}" if message.topic else ""
+    return f"[message from {message.sender}{topic}]\n{message.text}"

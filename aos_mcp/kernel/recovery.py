@@ -1,0 +1,65 @@
+"""Recovery: after a boot every process in the store is in a state this kernel can go on from.
+
+The work is proportional to what was running, not to history: only leased processes and open reservations are read.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from aos_mcp.abi.audit import AuditEntry
+from aos_mcp.abi.handle import Pid
+from aos_mcp.abi.process import ProcessState
+from aos_mcp.kernel import budget, journal, table
+from aos_mcp.kernel.machine import Machine
+from aos_mcp.ports import Transaction
+
+
+async def recover(machine: Machine) -> int:
+    """Take over what a dead kernel left: charge its open reservations in full, free its processes under a new fence.
+
+    Returns how many processes were taken over.
+    """
+    await machine.store.write(_charge_open_reservations)
+    leased = await machine.store.read(lambda tx: tx.process_leased())
+    for process in leased:
+        await machine.store.write(partial(_take_over, machine=machine, pid=process.pid))
+    return len(leased)
+
+
+def _charge_open_reservations(tx: Transaction) -> None:
+    for held in tx.reservation_list():
+        budget.settle_in_full(tx, held)
+
+
+def _take_over(tx: Transaction, machine: Machine, pid: Pid) -> None:
+    process = tx.process_get(pid)
+    if process is None or process.state not in {ProcessState.RUNNING, ProcessState.BLOCKED}:
+        return
+    now = machine.clock.now()
+    fenced = table.transition(
+        tx,
+        process,
+        ProcessState.READY,
+        now=now,
+        fence=process.fence + 1,
+        lease_holder=None,
+        lease_until=None,
+        waiting_for=None,
+    )
+    unknown = journal.abandon(tx, fenced.pid, fenced.fence, now)
+    detail = f"taken over from {process.lease_holder}"
+    if unknown:
+        detail += "; of unknown outcome: " + ", ".join(f"{step.call} (step {step.number})" for step in unknown)
+    tx.audit_stage(
+        AuditEntry(
+            at=now,
+            category="kernel",
+            actor="kernel",
+            pid=fenced.pid,
+            call="recover",
+            outcome="ok",
+            subject=fenced.pid,
+            detail=detail,
+        )
+    )

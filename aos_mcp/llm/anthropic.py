@@ -1,0 +1,253 @@
+"""Messages: the dialect of Anthropic and of those who serve it too."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractAsyncContextManager
+from itertools import groupby
+from typing import Any
+
+from aos_mcp.abi.budget import Usage
+from aos_mcp.abi.completion import Prompt, Turn
+from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop
+from aos_mcp.llm.driver import Decoder, Driver, Fields
+from aos_mcp.llm.providers import Quirks
+from aos_mcp.llm.schema import ANSWER_TOOL, parsed, stated, take_answer
+
+_STOPS: dict[str, Stop] = {
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tools",
+    "refusal": "refused",
+}
+
+_MARK = {"type": "ephemeral"}
+
+JsonObject = dict[str, Any]
+
+
+class Anthropic(Driver):
+    """A model behind Messages."""
+
+    @property
+    def _sdk(self) -> Any:
+        import anthropic  # loaded by the link before the first call
+
+        return anthropic
+
+    def _open(self, client: Any, prompt: Prompt) -> AbstractAsyncContextManager[Any]:
+        body = request_body(self._model, prompt, self._row.quirks)
+        if "output_config" in body:
+            form = body["output_config"]["format"]
+            form["schema"] = self._sdk.transform_schema(form["schema"])
+        request: AbstractAsyncContextManager[Any] = client.messages.with_streaming_response.create(**body)
+        return request
+
+    def _decoder(self, draft: Draft) -> Decoder:
+        return MessageDecoder(draft, self._model, self._row.quirks)
+
+
+def request_body(model: str, prompt: Prompt, quirks: Quirks) -> JsonObject:
+    """Return the arguments of `messages.create`. Pure, and byte-stable: a prefix cache sees the same prefix."""
+    body: JsonObject = {"model": model, "stream": True, "max_tokens": max(1, prompt.max_output_tokens)}
+    system, schema = prompt.system, prompt.output_schema
+    tools = [_tool(t.name, t.description, t.input_schema) for t in prompt.tools]
+    if schema is not None and quirks.structured == "json_schema":
+        body["output_config"] = {"format": {"type": "json_schema", "schema": parsed(schema)}}
+    elif schema is not None:
+        system = stated(system, schema)
+    if schema is not None and quirks.structured == "tool":
+        if not tools and quirks.tool_choice_required:
+            body["tool_choice"] = {"type": "tool", "name": ANSWER_TOOL}
+        tools.append(_tool(ANSWER_TOOL, "Give your answer.", schema))
+    if system:
+        body["system"] = [{"type": "text", "text": system}]
+    if tools:
+        body["tools"] = tools
+    if prompt.temperature is not None:
+        body["temperature"] = prompt.temperature
+    if quirks.extra_body:
+        body["extra_body"] = dict(quirks.extra_body)
+    body["messages"], marked = _messages(model, prompt, quirks)
+    _mark(body, marked, quirks.cache_breakpoints)
+    return body
+
+
+def _mark(body: JsonObject, marked: list[JsonObject], most: int) -> None:
+    """Set the cache marks.
+
+    One stands behind the system text (which covers the tools before it), the rest on the newest breakpoints, which are
+    the ones the next request will find.
+    """
+    fixed = body.get("system") or body.get("tools") or []
+    if most and fixed:
+        fixed[-1]["cache_control"] = _MARK
+    left = most - bool(fixed)
+    for block in marked[-left:] if left > 0 else ():
+        block["cache_control"] = _MARK
+
+
+def _tool(name: str, description: str, schema: str) -> JsonObject:
+    return {"name": name, "description": description, "input_schema": parsed(schema)}
+
+
+def _messages(model: str, prompt: Prompt, quirks: Quirks) -> tuple[list[JsonObject], list[JsonObject]]:
+    """Return the messages, and the blocks that end at a breakpoint.
+
+    All that stands between two assistant turns is one user message, with the tool results first: the dialect wants
+    every result of a turn together, right behind it.
+    """
+    messages: list[JsonObject] = []
+    marked: list[JsonObject] = []
+    for by_model, group in groupby(prompt.turns, key=lambda turn: turn.role == "assistant"):
+        turns = sorted(group, key=lambda turn: turn.role == "user")
+        content: list[JsonObject] = []
+        for turn in turns:
+            blocks = _assistant(model, turn, quirks) if by_model else [_given(turn)]
+            content += blocks
+            if turn.breakpoint and blocks[-1]["type"] != "thinking":
+                marked.append(blocks[-1])
+        messages.append({"role": "assistant" if by_model else "user", "content": content})
+    return messages, marked
+
+
+def _given(turn: Turn) -> JsonObject:
+    if turn.role == "user":
+        return {"type": "text", "text": turn.text}
+    block: JsonObject = {"type": "tool_result", "tool_use_id": turn.request_id, "content": turn.text}
+    if turn.is_error:
+        block["is_error"] = True
+    return block
+
+
+def _assistant(model: str, turn: Turn, quirks: Quirks) -> list[JsonObject]:
+    blocks = _thoughts(model, turn) if turn.requests and quirks.reasoning_send_back else []
+    if turn.text.strip() or not turn.requests:
+        blocks.append({"type": "text", "text": turn.text.rstrip() or NO_ANSWER})
+    blocks += [
+        {"type": "tool_use", "id": r.request_id, "name": r.name, "input": _arguments(r.arguments)}
+        for r in turn.requests
+    ]
+    return blocks
+
+
+def _arguments(text: str) -> JsonObject:
+    """Return the arguments as the object the dialect demands; a call that was never well formed goes back as text."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {"malformed": text}
+    return found if isinstance(found, dict) else {"malformed": text}
+
+
+def _thoughts(model: str, turn: Turn) -> list[JsonObject]:
+    """Return the thinking blocks of a turn as this very model made them; another model's signatures are not valid."""
+    try:
+        signed = json.loads(turn.reasoning_signature or "{}")
+    except ValueError:
+        return []
+    if not isinstance(signed, dict) or signed.get("model") != model:
+        return []
+    blocks: list[JsonObject] = []
+    at = 0
+    for part in signed.get("blocks", ()):
+        if "data" in part:
+            blocks.append({"type": "redacted_thinking", "data": part["data"]})
+            continue
+        end = at + part["chars"]
+        blocks.append({"type": "thinking", "thinking": turn.reasoning[at:end], "signature": part["signature"]})
+        at = end
+    return blocks
+
+
+class MessageDecoder(Decoder):
+    """Reads the events of Messages.
+
+    The thinking blocks of a turn become one text and one signature: JSON with the model, and per block its length in
+    characters and its signature, or the data of a redacted one.
+    """
+
+    def __init__(self, draft: Draft, model: str, quirks: Quirks) -> None:
+        self._draft = draft
+        self._model = model
+        self._quirks = quirks
+        self._requests: dict[int, DraftRequest] = {}
+        self._thoughts: dict[int, JsonObject] = {}
+        self._usage: JsonObject = {}
+
+    def feed(self, event: str, fields: Fields) -> None:
+        """Take one event."""
+        kind = fields.get("type")
+        if kind == "content_block_delta":
+            self._delta(fields.get("index", 0), fields.get("delta") or {})
+        elif kind == "content_block_start":
+            self._begin(fields.get("index", 0), fields.get("content_block") or {})
+        elif kind == "message_start":
+            self._count((fields.get("message") or {}).get("usage"))
+        elif kind == "message_delta":
+            self._stop((fields.get("delta") or {}).get("stop_reason"))
+            self._count(fields.get("usage"))
+        elif kind == "message_stop":
+            self._draft.finished = True
+
+    def whole(self, fields: Fields) -> None:
+        """Take an answer that came in one piece."""
+        for index, block in enumerate(fields.get("content") or ()):
+            self._begin(index, block)
+        self._stop(fields.get("stop_reason"))
+        self._count(fields.get("usage"))
+        self._draft.finished = True
+
+    def close(self) -> None:
+        """Turn the answer tool's arguments into the answer, and keep the signatures."""
+        draft = self._draft
+        if self._thoughts:
+            draft.signature = json.dumps({"model": self._model, "blocks": list(self._thoughts.values())})
+        if draft.prompt.output_schema is not None and self._quirks.structured == "tool":
+            take_answer(draft)
+
+    def _begin(self, index: int, block: JsonObject) -> None:
+        draft, kind = self._draft, block.get("type")
+        if kind == "text":
+            draft.say(block.get("text") or "")
+        elif kind == "tool_use":
+            self._requests[index] = draft.request(block.get("id") or "", block.get("name") or "")
+            if block.get("input"):
+                draft.argue(self._requests[index], json.dumps(block["input"]))
+        elif kind == "thinking":
+            self._thoughts[index] = {"chars": 0, "signature": block.get("signature") or ""}
+            self._think(index, block.get("thinking") or "")
+        elif kind == "redacted_thinking":
+            self._thoughts[index] = {"data": block.get("data") or ""}
+
+    def _delta(self, index: int, delta: JsonObject) -> None:
+        kind = delta.get("type")
+        if kind == "text_delta":
+            self._draft.say(delta.get("text") or "")
+        elif kind == "input_json_delta" and index in self._requests:
+            self._draft.argue(self._requests[index], delta.get("partial_json") or "")
+        elif kind == "thinking_delta":
+            self._think(index, delta.get("thinking") or "")
+        elif kind == "signature_delta" and index in self._thoughts:
+            self._thoughts[index]["signature"] = delta.get("signature") or ""
+
+    def _think(self, index: int, piece: str) -> None:
+        if index in self._thoughts:
+            self._thoughts[index]["chars"] += len(piece)
+            self._draft.think(piece)
+
+    def _stop(self, reason: str | None) -> None:
+        if reason:
+            self._draft.stop = _STOPS.get(reason, "end")
+
+    def _count(self, usage: JsonObject | None) -> None:
+        """Take counts: those of the prompt come first and again at the end, those of the answer grow."""
+        self._usage |= {key: value for key, value in (usage or {}).items() if isinstance(value, int)}
+        counted = self._usage
+        if counted:
+            self._draft.usage = Usage(
+                input_tokens=counted.get("input_tokens", 0),
+                cached_tokens=counted.get("cache_read_input_tokens", 0),
+                written_tokens=counted.get("cache_creation_input_tokens", 0),
+                output_tokens=counted.get("output_tokens", 0),
+            )

@@ -1,0 +1,122 @@
+"""A reply while it is being written: what came so far, in the kernel's form. Knows no dialect and no socket."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from aos_mcp.abi.budget import Usage
+from aos_mcp.abi.completion import Prompt, Reply, ToolRequest
+from aos_mcp.ports import Deliver
+
+Stop = Literal["end", "tools", "length", "refused"]
+
+NO_ANSWER = "(no answer)"
+"""Stands for an assistant turn without text or calls, which providers refuse."""
+
+CHARS_PER_TOKEN = 4
+"""English text and code run at about four characters a token; used only where a provider counts nothing."""
+
+
+def estimate_tokens(chars: int) -> int:
+    """Return the tokens in so many characters, rounded up."""
+    return -(-chars // CHARS_PER_TOKEN)
+
+
+def prompt_chars(prompt: Prompt) -> int:
+    """Return the characters a provider has to read."""
+    tools = sum(len(t.name) + len(t.description) + len(t.input_schema) for t in prompt.tools)
+    turns = sum(len(t.text) + sum(len(r.name) + len(r.arguments) for r in t.requests) for t in prompt.turns)
+    return len(prompt.system) + tools + turns
+
+
+@dataclass(slots=True)
+class DraftRequest:
+    """A tool call as it arrives."""
+
+    request_id: str
+    name: str
+    arguments: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Draft:
+    """What came so far. `finished` is set by the dialect when the provider said that it is done."""
+
+    prompt: Prompt
+    deliver: Deliver
+    text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    requests: list[DraftRequest] = field(default_factory=list)
+    signature: str = ""
+    stop: Stop = "end"
+    finished: bool = False
+    usage: Usage | None = None
+    cost_usd: float | None = None
+    """What the provider itself says the call cost."""
+    _chars: int = 0
+
+    def say(self, piece: str) -> None:
+        """Take a piece of the answer and show it to whoever waits."""
+        if piece:
+            self.text.append(piece)
+            self._chars += len(piece)
+            self.deliver(piece)
+
+    def think(self, piece: str) -> None:
+        """Take a piece of reasoning; it is kept apart and not shown as the answer."""
+        self.reasoning.append(piece)
+        self._chars += len(piece)
+
+    def request(self, request_id: str, name: str) -> DraftRequest:
+        """Begin a tool call. One without an identity gets one that a second run would give it too."""
+        fallback = f"call_{self.prompt.turn}_{len(self.requests)}"
+        request = DraftRequest(request_id=request_id or fallback, name=name)
+        self.requests.append(request)
+        return request
+
+    def argue(self, request: DraftRequest, piece: str) -> None:
+        """Take a piece of a tool call's arguments."""
+        request.arguments.append(piece)
+        self._chars += len(piece)
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was generated."""
+        return bool(self._chars or self.requests)
+
+    @property
+    def partial_text(self) -> str:
+        """The text so far."""
+        return "".join(self.text)
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens generated so far: as the provider counts, and at least what was seen, estimated."""
+        counted = self.usage.output_tokens if self.usage else 0
+        return max(counted, estimate_tokens(self._chars))
+
+    def settled_usage(self) -> Usage:
+        """Return what to charge.
+
+        Where the provider counted nothing, that is an estimate from the characters seen: charging nothing would let an
+        agent run past its budget.
+        """
+        if self.usage is not None:
+            return self.usage
+        return Usage(input_tokens=estimate_tokens(prompt_chars(self.prompt)), output_tokens=self.output_tokens)
+
+    def reply(self) -> Reply:
+        """Return the finished turn."""
+        requests = tuple(
+            ToolRequest(request_id=r.request_id, name=r.name, arguments="".join(r.arguments) or "{}")
+            for r in self.requests
+        )
+        stop = "tools" if requests and self.stop == "end" else self.stop
+        return Reply(
+            text=self.partial_text,
+            requests=requests,
+            reasoning="".join(self.reasoning),
+            reasoning_signature=self.signature,
+            stop=stop,
+        )

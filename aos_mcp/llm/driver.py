@@ -1,0 +1,208 @@
+"""A model call, whatever the dialect: open the stream, read it under a deadline, translate what goes wrong, settle.
+
+The dialects say how to ask and how to read; this module says when to give up. Nothing is retried here: who waits, and
+for how long, is the kernel's decision.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from typing import Any
+
+import anyio
+
+from aos_mcp.abi import limits
+from aos_mcp.abi.completion import Completion, ModelInfo, Prompt
+from aos_mcp.abi.errors import ModelError, ModelFault
+from aos_mcp.llm.draft import Draft, estimate_tokens, prompt_chars
+from aos_mcp.llm.faults import codes_of, fault_for, model_error, retry_after_s, said_by
+from aos_mcp.llm.link import Link
+from aos_mcp.llm.prices import PriceTable, microusd
+from aos_mcp.llm.sse import EventStream
+from aos_mcp.ports import Clock, Deliver
+
+Fields = Mapping[str, Any]
+"""A JSON object of a provider, before it is decoded."""
+
+
+class Decoder(ABC):
+    """Reads one dialect's events into a draft."""
+
+    @abstractmethod
+    def feed(self, event: str, fields: Fields) -> None:
+        """Take one event. Error events never come here."""
+
+    @abstractmethod
+    def whole(self, fields: Fields) -> None:
+        """Take a body that came in one piece, from a server that does not stream."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Take note that nothing more will come."""
+
+
+class Driver(ABC):
+    """One model at one provider over HTTP (see `ports.LanguageModel`)."""
+
+    def __init__(self, model: str, link: Link, prices: PriceTable, clock: Clock) -> None:
+        self.name = f"{link.row.name}/{model}"
+        self._model = model
+        self._link = link
+        self._row = link.row
+        self._prices = prices
+        self._clock = clock
+
+    @property
+    def key_present(self) -> bool:
+        """Whether a call could be made."""
+        return self._link.key_present
+
+    async def describe(self) -> ModelInfo:
+        """See `ports.LanguageModel.describe`."""
+        await self._prices.load()
+        row = self._row
+        switched_on = (name for name, value in row.quirks.model_dump().items() if value is True)
+        return ModelInfo(
+            name=self.name,
+            dialect=row.dialect,
+            context_tokens=self._prices.context_tokens(row, self._model) or row.context_tokens,
+            output_tokens_max=row.output_tokens_max,
+            price=self._prices.quote(row, self._model, self._clock.now()),
+            key_present=self._link.key_present,
+            quirks=tuple(switched_on),
+        )
+
+    async def complete(self, prompt: Prompt, deliver: Deliver) -> Completion:
+        """See `ports.LanguageModel.complete`."""
+        await self._prices.load()
+        client = await self._link.client()
+        draft = Draft(prompt, deliver)
+        started_at = self._clock.now()
+        try:
+            with anyio.fail_after(limits.MODEL_CALL_S):
+                await self._stream(client, draft)
+        except TimeoutError:
+            raise self._broken(draft, f"no end after {limits.MODEL_CALL_S:.0f} seconds") from None
+        return self._settle(draft, started_at)
+
+    @abstractmethod
+    def _open(self, client: Any, prompt: Prompt) -> AbstractAsyncContextManager[Any]:
+        """Return the request, to be sent on entry and closed on exit."""
+
+    @abstractmethod
+    def _decoder(self, draft: Draft) -> Decoder:
+        """Return a reader for this dialect's events."""
+
+    @property
+    @abstractmethod
+    def _sdk(self) -> Any:
+        """The SDK module, for its errors."""
+
+    async def _stream(self, client: Any, draft: Draft) -> None:
+        import httpx2  # loaded with the SDK by now
+
+        sdk = self._sdk
+        try:
+            async with self._open(client, draft.prompt) as response:
+                await self._read(response, draft)
+        except sdk.APIStatusError as error:
+            raise self._refused(error, draft) from None
+        except sdk.APIConnectionError as error:
+            raise self._broken(draft, _cause(error)) from None
+        except (httpx2.TransportError, httpx2.StreamError, httpx2.DecodingError) as error:
+            raise self._broken(draft, type(error).__name__) from None
+
+    async def _read(self, response: Any, draft: Draft) -> None:
+        decoder = self._decoder(draft)
+        if "event-stream" not in response.headers.get("content-type", "event-stream"):
+            body = _parse(await response.read())
+            self._check("", body, draft)
+            decoder.whole(body)
+            decoder.close()
+            return
+        events = EventStream()
+        try:
+            async for chunk in response.iter_bytes():
+                self._feed(decoder, events.feed(chunk), draft)
+            self._feed(decoder, events.close(), draft)
+        except ValueError:
+            raise self._broken(draft, "the stream is not in the dialect's form") from None
+        decoder.close()
+        if not draft.finished:
+            raise self._broken(draft, "the stream ended before the answer did")
+
+    def _feed(self, decoder: Decoder, events: list[tuple[str, str]], draft: Draft) -> None:
+        for event, data in events:
+            if data == "[DONE]":
+                draft.finished = True
+                continue
+            fields = _parse(data)
+            self._check(event, fields, draft)
+            decoder.feed(event, fields)
+
+    def _check(self, event: str, fields: Fields, draft: Draft) -> None:
+        """Raise for an error inside an answer that began well."""
+        status = (fields.get("base_resp") or {}).get("status_code", 0)
+        if event != "error" and not fields.get("error") and fields.get("type") != "error" and not status:
+            return
+        fault = fault_for(None, codes_of(fields))
+        if fault is None:
+            fault = ModelFault.CUT_STREAM if draft.begun else ModelFault.TRANSPORT
+        raise self._error(fault, said_by(fields), draft)
+
+    def _refused(self, error: Any, draft: Draft) -> ModelError:
+        codes = codes_of(error.body)
+        fault = fault_for(error.status_code, codes) or ModelFault.TRANSPORT
+        if fault is ModelFault.BAD_REQUEST and self._surely_too_long(draft.prompt):
+            # Most providers answer an oversized prompt with a bare 400 whose reason is only in the wording.
+            fault = ModelFault.CONTEXT_TOO_LONG
+        if fault is ModelFault.AUTH:
+            self._link.forget()
+        wait_s = retry_after_s(error.response.headers, self._clock.now())
+        said = f"HTTP {error.status_code} {said_by(error.body)}".strip()
+        return self._error(fault, said, draft, wait_s)
+
+    def _surely_too_long(self, prompt: Prompt) -> bool:
+        window = self._prices.context_tokens(self._row, self._model) or self._row.context_tokens
+        return estimate_tokens(prompt_chars(prompt)) + prompt.max_output_tokens > window
+
+    def _broken(self, draft: Draft, what: str) -> ModelError:
+        return self._error(ModelFault.CUT_STREAM if draft.begun else ModelFault.TRANSPORT, what, draft)
+
+    def _error(self, fault: ModelFault, said: str, draft: Draft, wait_s: float | None = None) -> ModelError:
+        return model_error(
+            self._row,
+            fault,
+            self._link.redact(said),
+            retry_after_s=wait_s,
+            partial_text=draft.partial_text,
+            output_tokens=draft.output_tokens,
+        )
+
+    def _settle(self, draft: Draft, at: float) -> Completion:
+        usage = draft.settled_usage()
+        if draft.cost_usd is not None:
+            cost: int | None = microusd(draft.cost_usd)
+        else:
+            cost = self._prices.cost(self._row, self._model, usage, at)
+        return Completion(
+            model=self.name,
+            reply=draft.reply(),
+            usage=replace(usage, microusd=cost or 0),
+            priced=cost is not None,
+        )
+
+
+def _parse(data: str | bytes) -> Fields:
+    fields = json.loads(data)
+    if not isinstance(fields, dict):
+        raise ValueError("not an object")
+    return fields
+
+
+def _cause(error: BaseException) -> str:
+    return type(error.__cause__ or error).__name__

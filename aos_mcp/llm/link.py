@@ -1,0 +1,115 @@
+"""A link: the SDK client of one provider, built at the first call over the one connection pool all share.
+
+Owns the key while it is in use. Base URL, key and headers are always given, because both SDKs otherwise take them from
+variables that belong to other programs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+
+from aos_mcp.abi import limits
+from aos_mcp.llm.keys import find_key, key_present
+from aos_mcp.llm.providers import Row
+
+if TYPE_CHECKING:
+    import httpx2
+
+_NO_KEY = "none"
+"""What keyless servers are sent: the SDKs do not start with nothing."""
+
+
+class Link:
+    """One provider's client."""
+
+    def __init__(
+        self,
+        row: Row,
+        environ: Mapping[str, str],
+        secrets: Collection[str],
+        pool: Callable[[], Awaitable[httpx2.AsyncClient]],
+    ) -> None:
+        self.row = row
+        self._environ = environ
+        self._secrets = secrets
+        self._pool = pool
+        self._lock = anyio.Lock()
+        self._client: Any = None
+        self._key = ""
+
+    @property
+    def key_present(self) -> bool:
+        """Whether a call could be made."""
+        return key_present(self.row, self._environ)
+
+    async def client(self) -> Any:
+        """Return the SDK's client. The first call takes a second or two: it loads the SDK, on a worker thread.
+
+        Raises:
+            Unavailable: the key is not there.
+        """
+        async with self._lock:
+            if self._client is None:
+                self._key = await find_key(self.row, self._environ, self._secrets)
+                pool = await self._pool()
+                build = _anthropic if self.row.dialect == "anthropic" else _openai
+                self._client = await anyio.to_thread.run_sync(build, self.row.base_url, self._key or _NO_KEY, pool)
+            return self._client
+
+    def forget(self) -> None:
+        """Look the key up again at the next call: the provider did not accept this one, it may have been replaced."""
+        self._client = None
+
+    def redact(self, text: str) -> str:
+        """Return `text` without the key, should a provider have repeated it."""
+        return text.replace(self._key, "***") if self._key else text
+
+
+def _openai(base_url: str, key: str, pool: httpx2.AsyncClient) -> object:
+    import openai  # a second to import, and not needed by those who use the other dialect
+
+    headers = _headers(os.environ.get("OPENAI_CUSTOM_HEADERS", ""), key, openai.Omit())
+    headers |= {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
+    return openai.AsyncOpenAI(
+        api_key=key,
+        base_url=base_url,
+        max_retries=0,
+        timeout=pool.timeout,
+        default_headers=headers,
+        http_client=pool,
+    )
+
+
+def _anthropic(base_url: str, key: str, pool: httpx2.AsyncClient) -> object:
+    import anthropic  # two seconds to import, and not needed by those who use the other dialect
+
+    headers = _headers(os.environ.get("ANTHROPIC_CUSTOM_HEADERS", ""), key, anthropic.Omit())
+    return anthropic.AsyncAnthropic(
+        api_key=key,
+        base_url=base_url,
+        max_retries=0,
+        timeout=pool.timeout,
+        default_headers=headers,
+        http_client=pool,
+        open_telemetry=False,
+    )
+
+
+def _headers(ambient: str, key: str, omit: object) -> dict[str, Any]:
+    """Take back the headers an SDK would add from the environment, and say who is calling."""
+    names = [line.partition(":")[0].strip() for line in ambient.split("\n") if ":" in line]
+    bearer = f"Bearer {key}"
+    headers: dict[str, Any] = {n: bearer if n.lower() == "authorization" else omit for n in names}
+    return headers | {"Authorization": bearer}
+
+
+def pool_timeout() -> httpx2.Timeout:
+    """Return the deadlines of a connection: short to connect; the driver holds the one over the whole call."""
+    import httpx2  # loaded with the SDKs, not before
+
+    return httpx2.Timeout(limits.MODEL_CALL_S, connect=limits.MODEL_CONNECT_S)

@@ -1,0 +1,229 @@
+"""Chat Completions: the dialect of OpenAI and of nearly everybody else. What differs is in the row's quirks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from aos_mcp.abi.budget import Usage
+from aos_mcp.abi.completion import Prompt, ToolRequest, Turn
+from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop
+from aos_mcp.llm.driver import Decoder, Driver, Fields
+from aos_mcp.llm.providers import Quirks
+from aos_mcp.llm.schema import ANSWER_TOOL, is_closed, parsed, stated, take_answer
+
+_STOPS: dict[str, Stop] = {
+    "stop": "end",
+    "tool_calls": "tools",
+    "function_call": "tools",
+    "length": "length",
+    "content_filter": "refused",
+}
+
+JsonObject = dict[str, Any]
+
+
+class OpenAICompatible(Driver):
+    """A model behind Chat Completions."""
+
+    @property
+    def _sdk(self) -> Any:
+        import openai  # loaded by the link before the first call
+
+        return openai
+
+    def _open(self, client: Any, prompt: Prompt) -> AbstractAsyncContextManager[Any]:
+        body = request_body(self._model, prompt, self._row.quirks)
+        request: AbstractAsyncContextManager[Any] = client.chat.completions.with_streaming_response.create(**body)
+        return request
+
+    def _decoder(self, draft: Draft) -> Decoder:
+        return ChatDecoder(draft, self._row.quirks)
+
+
+def request_body(model: str, prompt: Prompt, quirks: Quirks) -> JsonObject:
+    """Return the arguments of `chat.completions.create`. Pure, and byte-stable: a prefix cache sees the same prefix."""
+    body: JsonObject = {"model": model, "messages": _messages(prompt, quirks), "stream": True}
+    body[quirks.max_tokens_field] = max(1, prompt.max_output_tokens)
+    if quirks.stream_options:
+        body["stream_options"] = {"include_usage": True}
+    if prompt.temperature is not None:
+        body["temperature"] = prompt.temperature
+    if prompt.tools:
+        body["tools"] = [_function(t.name, t.description, parsed(t.input_schema)) for t in prompt.tools]
+    if prompt.output_schema is not None:
+        _ask_for_schema(body, prompt.output_schema, quirks)
+    if quirks.prompt_cache_key:
+        body["prompt_cache_key"] = _cache_key(prompt)
+    if quirks.extra_body:
+        body["extra_body"] = dict(quirks.extra_body)
+    return body
+
+
+def _ask_for_schema(body: JsonObject, text: str, quirks: Quirks) -> None:
+    schema = parsed(text)
+    if quirks.structured == "json_schema":
+        form = {"name": ANSWER_TOOL, "schema": schema, "strict": is_closed(schema)}
+        body["response_format"] = {"type": "json_schema", "json_schema": form}
+    elif quirks.structured == "json_object":
+        body["response_format"] = {"type": "json_object"}
+    elif quirks.structured == "tool":
+        alone = "tools" not in body
+        body.setdefault("tools", []).append(_function(ANSWER_TOOL, "Give your answer.", schema))
+        if alone and quirks.tool_choice_required:
+            body["tool_choice"] = "required"
+
+
+def _cache_key(prompt: Prompt) -> str:
+    digest = hashlib.sha256(prompt.system.encode())
+    for tool in prompt.tools:
+        digest.update(tool.name.encode())
+    return digest.hexdigest()[:32]
+
+
+def _function(name: str, description: str, schema: JsonObject) -> JsonObject:
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": schema}}
+
+
+def _messages(prompt: Prompt, quirks: Quirks) -> list[JsonObject]:
+    system = prompt.system
+    if prompt.output_schema is not None and quirks.structured != "json_schema":
+        system = stated(system, prompt.output_schema)
+    messages: list[JsonObject] = [{"role": "system", "content": system}] if system else []
+    messages += [_message(turn, quirks) for turn in prompt.turns]
+    marked = [m for m, t in zip(messages[-len(prompt.turns) :], prompt.turns, strict=True) if t.breakpoint]
+    # The system text is a prefix of its own; the newest marks are the ones the next request will find.
+    for message in (
+        [*messages[: bool(system)], *marked][-quirks.cache_breakpoints :] if quirks.cache_breakpoints else ()
+    ):
+        _mark(message)
+    return messages
+
+
+def _mark(message: JsonObject) -> None:
+    if isinstance(message["content"], str) and message["content"]:
+        part = {"type": "text", "text": message["content"], "cache_control": {"type": "ephemeral"}}
+        message["content"] = [part]
+
+
+def _message(turn: Turn, quirks: Quirks) -> JsonObject:
+    if turn.role == "tool":
+        return {"role": "tool", "tool_call_id": turn.request_id, "content": turn.text}
+    if turn.role == "user":
+        return {"role": "user", "content": turn.text}
+    message: JsonObject = {"role": "assistant", "content": turn.text or (None if turn.requests else NO_ANSWER)}
+    if turn.requests:
+        signatures = _signatures(turn.reasoning_signature, quirks)
+        message["tool_calls"] = [_call(request, signatures, quirks) for request in turn.requests]
+    if turn.reasoning and quirks.reasoning_send_back:
+        message[quirks.reasoning_field] = turn.reasoning
+    return message
+
+
+def _call(request: ToolRequest, signatures: JsonObject, quirks: Quirks) -> JsonObject:
+    call: JsonObject = {
+        "id": request.request_id,
+        "type": "function",
+        "function": {"name": request.name, "arguments": request.arguments},
+    }
+    if quirks.signature_field and request.request_id in signatures:
+        call[quirks.signature_field] = signatures[request.request_id]
+    return call
+
+
+def _signatures(text: str, quirks: Quirks) -> JsonObject:
+    """Return the signatures by request; none where the turn was made by a provider of another kind."""
+    if not quirks.signature_field or not text:
+        return {}
+    try:
+        found = json.loads(text).get(quirks.signature_field, {})
+    except (ValueError, AttributeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+class ChatDecoder(Decoder):
+    """Reads chunks of Chat Completions."""
+
+    def __init__(self, draft: Draft, quirks: Quirks) -> None:
+        self._draft = draft
+        self._quirks = quirks
+        self._open: dict[int, DraftRequest] = {}
+        self._signatures: JsonObject = {}
+
+    def feed(self, event: str, fields: Fields) -> None:
+        """Take one chunk."""
+        for choice in fields.get("choices") or ():
+            self._message(choice.get("delta") or {})
+            reason = choice.get("finish_reason")
+            if reason:
+                # A reason nobody knows (out of resources, aborted) is not an end: the answer counts as cut.
+                self._draft.finished = reason in _STOPS
+                self._draft.stop = _STOPS.get(reason, "end")
+        if fields.get("usage"):
+            self._draft.usage = _usage(fields["usage"], self._quirks)
+            self._draft.cost_usd = _number(fields["usage"], self._quirks.cost) if self._quirks.cost else None
+
+    def whole(self, fields: Fields) -> None:
+        """Take an answer that came in one piece."""
+        choices = [{**choice, "delta": choice.get("message")} for choice in fields.get("choices") or ()]
+        self.feed("", {**fields, "choices": choices})
+
+    def close(self) -> None:
+        """Turn the answer tool's arguments into the answer, and keep the signatures."""
+        draft = self._draft
+        if self._signatures:
+            draft.signature = json.dumps({self._quirks.signature_field: self._signatures})
+        if draft.prompt.output_schema is not None and self._quirks.structured == "tool":
+            take_answer(draft)
+
+    def _message(self, delta: JsonObject) -> None:
+        draft = self._draft
+        draft.think(delta.get(self._quirks.reasoning_field) or "")
+        draft.say(delta.get("content") or "")
+        if delta.get("refusal"):
+            draft.say(delta["refusal"])
+            draft.stop = "refused"
+        for call in delta.get("tool_calls") or ():
+            self._call(call)
+
+    def _call(self, call: JsonObject) -> None:
+        function = call.get("function") or {}
+        index, identity = call.get("index", len(self._open)), call.get("id") or ""
+        request = self._open.get(index)
+        # Some servers send every call under index 0; a new identity is a new call all the same.
+        if request is None or (identity and identity != request.request_id):
+            request = self._draft.request(identity, function.get("name") or "")
+            self._open[index] = request
+        signature = call.get(self._quirks.signature_field) if self._quirks.signature_field else None
+        if signature:
+            self._signatures[request.request_id] = signature
+        arguments = function.get("arguments")
+        if arguments:
+            self._draft.argue(request, arguments if isinstance(arguments, str) else json.dumps(arguments))
+
+
+def _usage(usage: JsonObject, quirks: Quirks) -> Usage:
+    total = int(_number(usage, "prompt_tokens") or 0)
+    cached = min(total, int(_first(usage, quirks.cached_tokens)))
+    written = min(total - cached, int(_number(usage, quirks.written_tokens) or 0))
+    return Usage(
+        input_tokens=total - cached - written,
+        cached_tokens=cached,
+        written_tokens=written,
+        output_tokens=int(_number(usage, "completion_tokens") or 0),
+    )
+
+
+def _first(usage: JsonObject, paths: Iterable[str]) -> float:
+    return next((n for n in (_number(usage, path) for path in paths) if n is not None), 0)
+
+
+def _number(usage: JsonObject, path: str) -> float | None:
+    found: Any = usage
+    for step in path.split("."):
+        found = found.get(step) if isinstance(found, dict) else None
+    return found if isinstance(found, int | float) else None

@@ -1,0 +1,133 @@
+"""Providers as data: the rows of providers.toml, changed and extended by aos.toml.
+
+Owns the meaning of every field. Knows nothing of SDKs, keys' values or prices.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from aos_mcp.abi import limits
+from aos_mcp.abi.errors import Invalid
+from aos_mcp.abi.settings import ProviderSettings
+
+CONTEXT_TOKENS = 128_000
+"""The window assumed of a model nobody describes."""
+OUTPUT_TOKENS_MAX = 8_192
+"""The longest answer assumed of a model nobody describes."""
+
+
+class Quirks(BaseModel):
+    """How a provider differs from its dialect. Paths are dotted and start at the answer's `usage` object."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    reasoning_field: str = "reasoning_content"
+    """Where a message keeps its reasoning, apart from the text."""
+    reasoning_send_back: bool = False
+    """Assistant turns that call tools must come back with their reasoning."""
+    signature_field: str | None = None
+    """A field of a tool call that must come back unchanged."""
+    structured: Literal["json_schema", "json_object", "tool", "none"] = "json_schema"
+    """How an output schema is asked for; the last three also state it in the system text or in a tool."""
+    tool_choice_required: bool = True
+    """The provider can be made to call a tool."""
+    cached_tokens: tuple[str, ...] = ("prompt_tokens_details.cached_tokens",)
+    """Where cached prompt tokens are counted; the first path that is there."""
+    written_tokens: str = "prompt_tokens_details.cache_write_tokens"
+    cost: str | None = None
+    """Where the provider itself says what the call cost, in US dollars."""
+    cache_breakpoints: int = Field(default=0, ge=0, le=limits.MODEL_CACHE_BREAKPOINTS_MAX)
+    """How many cache marks a request may carry; 0 where the provider caches by itself."""
+    prompt_cache_key: bool = False
+    """Requests with the same beginning are told apart by a key, so that they meet the same cache."""
+    stream_options: bool = True
+    """Usage in a stream must be asked for."""
+    extra_body: dict[str, JsonValue] = {}
+    """More fields for every request."""
+
+
+class Row(BaseModel):
+    """One provider. `prices` is its identity in the price package; without one the base URL decides."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    base_url: str
+    dialect: Literal["openai", "anthropic"] = "openai"
+    base_url_variables: tuple[str, ...] = ()
+    key_variables: tuple[str, ...] = ()
+    key: str | None = None
+    """A key reference from aos.toml; it goes before the variables."""
+    keyless: bool = False
+    """Works without a key."""
+    local: bool = False
+    """Runs on the user's own machine: a call costs nothing."""
+    probe_path: str | None = None
+    """Where a local server lists its models; asked when a default model is looked for."""
+    default_model: str | None = None
+    prices: str | None = None
+    context_tokens: int = CONTEXT_TOKENS
+    output_tokens_max: int = OUTPUT_TOKENS_MAX
+    quirks: Quirks = Quirks()
+
+
+def load_rows(settings: Mapping[str, ProviderSettings], environ: Mapping[str, str]) -> dict[str, Row]:
+    """Return all rows by name: those of providers.toml in its order, then the user's own.
+
+    Raises:
+        Invalid: a new row has no base URL, or a quirk is unknown.
+    """
+    text = resources.files(__package__).joinpath("providers.toml").read_text("utf-8")
+    rows = {name: Row(name=name, **fields) for name, fields in tomllib.loads(text).items()}
+    rows = {name: _from_environ(row, environ) for name, row in rows.items()}
+    for name, changes in settings.items():
+        rows[name] = _changed(rows.get(name), name, changes)
+    return rows
+
+
+def _from_environ(row: Row, environ: Mapping[str, str]) -> Row:
+    given = next((environ[name] for name in row.base_url_variables if environ.get(name)), None)
+    return row if given is None else row.model_copy(update={"base_url": _with_path(given, row.base_url)})
+
+
+def _with_path(given: str, usual: str) -> str:
+    """Complete a bare `http://host:port`, as such variables mostly are, by the path the provider's API has."""
+    parts = urlsplit(given if "://" in given else f"http://{given}")
+    path = parts.path if parts.path.strip("/") else urlsplit(usual).path
+    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+
+
+def _changed(row: Row | None, name: str, changes: ProviderSettings) -> Row:
+    if row is None and changes.base_url is None:
+        raise Invalid(
+            f"Provider {name!r} in aos.toml has no base_url.",
+            f"Add base_url to [providers.{name}], or use the name of a known provider.",
+        )
+    fields: dict[str, object] = {"name": name, "keyless": changes.key is None} if row is None else row.model_dump()
+    for key in ("base_url", "dialect", "key", "context_tokens", "output_tokens_max"):
+        value = getattr(changes, key)
+        if value is not None:
+            fields[key] = value
+    known = row.quirks.model_dump() if row else {}
+    fields["quirks"] = _quirks(name, {**known, **changes.quirks})
+    return Row.model_validate(fields)
+
+
+def _quirks(name: str, fields: Mapping[str, object]) -> Quirks:
+    try:
+        return Quirks.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        near = difflib.get_close_matches(where, list(Quirks.model_fields), n=1, cutoff=0)
+        wrong = f"unknown quirk {where!r}" if first["type"] == "extra_forbidden" else f"{where}: {first['msg']}"
+        raise Invalid(f"Provider {name!r} in aos.toml: {wrong}.", f"The nearest known quirk is {near[0]!r}.") from None

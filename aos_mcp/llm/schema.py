@@ -1,0 +1,48 @@
+"""Structured output: how a schema is put to a model whose provider cannot, or only nearly, hold it to one. Pure."""
+
+from __future__ import annotations
+
+import json
+
+from aos_mcp.llm.draft import Draft
+
+ANSWER_TOOL = "answer"
+"""The tool whose arguments are the answer, where a provider has no other way."""
+
+
+def stated(system: str, schema: str) -> str:
+    """Return the system text with the schema at its end."""
+    return f"{system}\n\nAnswer with one JSON object and nothing else. It must fit this JSON Schema:\n{schema}".strip()
+
+
+def is_closed(schema: object) -> bool:
+    """Tell whether every object in the schema requires all its properties and admits no others.
+
+    Only then does the strict form of Chat Completions accept it; any other schema is a request error there.
+    """
+    if isinstance(schema, list):
+        return all(is_closed(item) for item in schema)
+    if not isinstance(schema, dict):
+        return True
+    if schema.get("type") == "object" or "properties" in schema:
+        properties = schema.get("properties", {})
+        if schema.get("additionalProperties") is not False or set(schema.get("required", [])) != set(properties):
+            return False
+    return all(is_closed(value) for value in schema.values())
+
+
+def parsed(schema: str) -> dict[str, object]:
+    """Return the schema as an object."""
+    fields = json.loads(schema)
+    assert isinstance(fields, dict), "the gate lets only objects through"
+    return fields
+
+
+def take_answer(draft: Draft) -> None:
+    """Make the arguments of the answer tool the text of the answer."""
+    answers = [r for r in draft.requests if r.name == ANSWER_TOOL]
+    if answers:
+        draft.requests = [r for r in draft.requests if r.name != ANSWER_TOOL]
+        draft.text.clear()
+        draft.say("".join(answers[0].arguments))
+        draft.stop = "tools" if draft.requests else "end"

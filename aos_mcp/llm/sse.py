@@ -1,0 +1,49 @@
+"""Server-sent events: bytes in, (event, data) out. Pure; about a quarter of what an SDK's stream objects cost."""
+
+from __future__ import annotations
+
+from aos_mcp.abi import limits
+
+
+class EventStream:
+    """Splits a byte stream into events; comments and fields other than `event` and `data` are skipped."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._event = ""
+        self._data: list[str] = []
+
+    def feed(self, chunk: bytes) -> list[tuple[str, str]]:
+        """Return the events that `chunk` completes.
+
+        Raises:
+            ValueError: a line is longer than any honest event.
+        """
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        if len(self._rest) > limits.LINE_BYTES_MAX:
+            raise ValueError("a line of the event stream has no end")
+        events: list[tuple[str, str]] = []
+        for line in lines:
+            self._take(line.rstrip(b"\r").decode("utf-8", "replace"), events)
+        return events
+
+    def close(self) -> list[tuple[str, str]]:
+        """Return the event a stream ended with, where it ended without an empty line."""
+        events: list[tuple[str, str]] = []
+        self._take(self._rest.rstrip(b"\r").decode("utf-8", "replace"), events)
+        self._take("", events)
+        self._rest = b""
+        return events
+
+    def _take(self, line: str, events: list[tuple[str, str]]) -> None:
+        if not line:
+            if self._data:
+                events.append((self._event, "\n".join(self._data)))
+            self._event, self._data = "", []
+            return
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "data":
+            self._data.append(value)
+        elif field == "event":
+            self._event = value

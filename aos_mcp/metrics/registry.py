@@ -1,0 +1,34 @@
+"""What is counted. One registry for each kernel, so that two kernels in one process do not mix."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.001, 0.005, 0.02, 0.1, 0.5, 1, 5, 20, 60, 300)
+
+
+class Metrics:
+    """The counters and histograms of one kernel. Names follow the Prometheus conventions: unit last."""
+
+    def __init__(self) -> None:
+        own = self.registry = CollectorRegistry()
+        self.syscalls = Counter("aos_syscalls", "Syscalls by outcome", ("call", "outcome"), registry=own)
+        self.syscall_seconds = Histogram(
+            "aos_syscall_seconds", "Time in the gate", ("call",), buckets=SECONDS, registry=own
+        )
+        self.model_calls = Counter("aos_model_calls", "Model calls by outcome", ("model", "outcome"), registry=own)
+        self.model_seconds = Histogram(
+            "aos_model_seconds", "Time of model calls", ("model",), buckets=SECONDS, registry=own
+        )
+        self.tokens = Counter("aos_tokens", "Tokens by kind", ("model", "kind"), registry=own)
+        self.spent_usd = Counter("aos_spent_usd", "Money spent", ("model",), registry=own)
+        self.wait_seconds = Histogram(
+            "aos_ready_wait_seconds", "Time from ready to running", buckets=SECONDS, registry=own
+        )
+        self.page_faults = Counter("aos_page_faults", "Pages asked for after they left", registry=own)
+        self.compactions = Counter("aos_compactions", "Batches of pages that left", registry=own)
+        self.processes = Gauge("aos_processes", "Processes by state", ("state",), registry=own)
+
+    def text(self) -> str:
+        """Return all metrics in the Prometheus text form."""
+        return generate_latest(self.registry).decode()

@@ -1,0 +1,9 @@
+-- name: checkpoint_insert
+INSERT INTO checkpoint (checkpoint_id, pid, owner, step, label, at, snapshot, manifest)
+VALUES (:checkpoint_id, :pid, :owner, :step, :label, :at, :snapshot, :manifest);
+
+-- name: checkpoint_get
+SELECT * FROM checkpoint WHERE checkpoint_id = :checkpoint_id;
+
+-- name: checkpoint_list
+SELECT * FROM checkpoint WHERE pid = :pid ORDER BY at DESC, serial DESC LIMIT :limit;

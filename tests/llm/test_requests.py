@@ -1,0 +1,207 @@
+"""What is put into a request, and how a stream is taken apart. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aos_mcp.abi.completion import Prompt, ToolRequest, ToolSpec, Turn
+from aos_mcp.llm import anthropic, openai_compatible
+from aos_mcp.llm.draft import Draft
+from aos_mcp.llm.openai_compatible import ChatDecoder
+from aos_mcp.llm.providers import Quirks
+from aos_mcp.llm.schema import is_closed
+from aos_mcp.llm.sse import EventStream
+
+TOOL = ToolSpec(name="add", description="Add.", input_schema='{"type": "object"}')
+SCHEMA = '{"type": "object", "properties": {"n": {"type": "integer"}}}'
+USER = Turn(role="user", text="Hi.")
+
+
+def marked(body: dict[str, Any]) -> list[str]:
+    blocks = [*body.get("system", []), *body.get("tools", [])]
+    blocks += [block for message in body["messages"] for block in message["content"]]
+    return [block.get("text") or block.get("name") for block in blocks if "cache_control" in block]
+
+
+def talk(length: int) -> tuple[Turn, ...]:
+    return tuple(Turn(role="user" if n % 2 == 0 else "assistant", text=f"t{n}", breakpoint=True) for n in range(length))
+
+
+def test_at_most_four_prefixes_are_marked_and_the_newest_win() -> None:
+    body = anthropic.request_body("m", Prompt(system="sys", turns=talk(7), tools=(TOOL,)), Quirks(cache_breakpoints=4))
+    assert marked(body) == ["sys", "t4", "t5", "t6"]
+
+
+def test_without_a_system_text_the_tools_are_marked() -> None:
+    body = anthropic.request_body("m", Prompt(system="", turns=talk(1), tools=(TOOL,)), Quirks(cache_breakpoints=4))
+    assert marked(body) == ["add", "t0"]
+
+
+def test_a_provider_that_takes_no_marks_gets_none() -> None:
+    prompt = Prompt(system="sys", turns=talk(3))
+    assert marked(anthropic.request_body("m", prompt, Quirks())) == []
+    assert "cache_control" not in json.dumps(openai_compatible.request_body("m", prompt, Quirks()))
+
+
+def test_a_router_gets_its_marks_in_the_form_of_chat_completions() -> None:
+    body = openai_compatible.request_body("m", Prompt(system="sys", turns=talk(7)), Quirks(cache_breakpoints=4))
+    parts = [m["content"][0]["text"] for m in body["messages"] if isinstance(m["content"], list)]
+    assert parts == ["t3", "t4", "t5", "t6"] or parts == ["sys", "t4", "t5", "t6"]
+
+
+def test_results_of_one_turn_are_one_user_message_before_anything_the_user_said() -> None:
+    asked = tuple(ToolRequest(request_id=i, name="add", arguments="{}") for i in "ab")
+    turns = (
+        USER,
+        Turn(role="assistant", text="", requests=asked),
+        Turn(role="user", text="Hurry."),
+        Turn(role="tool", text="1", request_id="a"),
+        Turn(role="tool", text="2", request_id="b"),
+    )
+    body = anthropic.request_body("m", Prompt(system="", turns=turns), Quirks())
+    assert [b["type"] for b in body["messages"][2]["content"]] == ["tool_result", "tool_result", "text"]
+    assert len(body["messages"]) == 3
+
+
+def test_arguments_that_were_never_well_formed_still_go_back() -> None:
+    asked = (ToolRequest(request_id="a", name="add", arguments='{"x": '),)
+    turns = (USER, Turn(role="assistant", text="", requests=asked), Turn(role="tool", text="bad", request_id="a"))
+    body = anthropic.request_body("m", Prompt(system="", turns=turns), Quirks())
+    assert body["messages"][1]["content"][0]["input"] == {"malformed": '{"x": '}
+
+
+def test_an_assistant_turn_that_said_nothing_is_not_sent_empty() -> None:
+    prompt = Prompt(system="", turns=(USER, Turn(role="assistant", text=""), USER))
+    assert anthropic.request_body("m", prompt, Quirks())["messages"][1]["content"][0]["text"]
+    assert openai_compatible.request_body("m", prompt, Quirks())["messages"][1]["content"]
+
+
+def test_no_request_asks_for_less_than_one_token() -> None:
+    # A negative or zero bound is "without end" at some servers.
+    prompt = Prompt(system="", turns=(USER,), max_output_tokens=0)
+    assert anthropic.request_body("m", prompt, Quirks())["max_tokens"] == 1
+    assert openai_compatible.request_body("m", prompt, Quirks())["max_tokens"] == 1
+
+
+def test_a_schema_reaches_a_model_in_whichever_way_its_provider_has() -> None:
+    prompt = Prompt(system="sys", turns=(USER,), output_schema=SCHEMA)
+    for form in ("json_object", "tool", "none"):
+        for dialect in (anthropic, openai_compatible):
+            body = dialect.request_body("m", prompt, Quirks(structured=form))
+            assert '"n"' in json.dumps(body).replace("\\", "")
+            assert ("tool_choice" in body) == (form == "tool")
+            weak = dialect.request_body("m", prompt, Quirks(structured=form, tool_choice_required=False))
+            assert "tool_choice" not in weak
+    assert openai_compatible.request_body("m", prompt, Quirks())["response_format"]["json_schema"]["strict"] is False
+
+
+def test_a_schema_is_only_called_strict_when_it_is_closed_all_through() -> None:
+    closed = {
+        "type": "object",
+        "properties": {"a": {"type": "string"}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
+    assert is_closed(closed)
+    assert not is_closed(json.loads(SCHEMA))
+    assert not is_closed({**closed, "properties": {"a": {"type": "object", "properties": {}}}})
+    assert not is_closed({"anyOf": [closed, {"type": "object"}]})
+
+
+def read(quirks: Quirks, *chunks: dict[str, Any], prompt: Prompt | None = None) -> Draft:
+    draft = Draft(prompt or Prompt(system="", turns=(USER,)), lambda _: None)
+    decoder = ChatDecoder(draft, quirks)
+    for chunk in chunks:
+        decoder.feed("", chunk)
+    decoder.close()
+    return draft
+
+
+def delta(**fields: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": fields}]}
+
+
+def test_the_answer_of_the_answer_tool_is_the_text() -> None:
+    call = {"index": 0, "id": "x", "function": {"name": "answer", "arguments": '{"n": 1}'}}
+    prompt = Prompt(system="", turns=(USER,), output_schema=SCHEMA)
+    reply = read(Quirks(structured="tool"), delta(tool_calls=[call]), prompt=prompt).reply()
+    assert (reply.text, reply.requests, reply.stop) == ('{"n": 1}', (), "end")
+
+
+def test_calls_that_all_come_under_index_zero_are_told_apart_by_identity() -> None:
+    calls = [{"index": 0, "id": i, "function": {"name": i, "arguments": "{}"}} for i in "ab"]
+    draft = read(Quirks(), delta(tool_calls=[calls[0]]), delta(tool_calls=[calls[1]]))
+    assert [r.request_id for r in draft.reply().requests] == ["a", "b"]
+
+
+def test_calls_without_an_identity_get_one_that_is_the_same_every_time() -> None:
+    calls = [{"function": {"name": "add", "arguments": {"a": 1}}}, {"function": {"name": "add"}}]
+    one, two = (read(Quirks(), delta(tool_calls=calls)).reply() for _ in range(2))
+    assert one == two
+    assert len({r.request_id for r in one.requests}) == 2
+    assert json.loads(one.requests[0].arguments) == {"a": 1}
+
+
+def test_the_signature_of_a_call_goes_back_with_it() -> None:
+    quirks = Quirks(signature_field="extra_content")
+    call = {"index": 0, "id": "x", "function": {"name": "add"}, "extra_content": {"google": {"thought_signature": "s"}}}
+    reply = read(quirks, delta(tool_calls=[call])).reply()
+    turn = Turn(role="assistant", text="", requests=reply.requests, reasoning_signature=reply.reasoning_signature)
+    prompt = Prompt(system="", turns=(USER, turn))
+    sent = openai_compatible.request_body("m", prompt, quirks)["messages"][1]["tool_calls"][0]
+    assert sent["extra_content"] == {"google": {"thought_signature": "s"}}
+    assert "extra_content" not in openai_compatible.request_body("m", prompt, Quirks())["messages"][1]["tool_calls"][0]
+
+
+def test_reasoning_goes_back_only_to_those_who_demand_it() -> None:
+    turn = Turn(role="assistant", text="a", reasoning="because")
+    prompt = Prompt(system="", turns=(USER, turn, USER))
+    strict = Quirks(reasoning_send_back=True, reasoning_field="reasoning")
+    assert openai_compatible.request_body("m", prompt, strict)["messages"][1]["reasoning"] == "because"
+    assert "because" not in json.dumps(openai_compatible.request_body("m", prompt, Quirks()))
+
+
+def test_cached_tokens_are_found_where_the_row_says() -> None:
+    usage = {
+        "prompt_tokens": 100,
+        "completion_tokens": 5,
+        "prompt_cache_hit_tokens": 64,
+        "prompt_cache_miss_tokens": 36,
+    }
+    quirks = Quirks(cached_tokens=("prompt_cache_hit_tokens", "prompt_tokens_details.cached_tokens"))
+    found = read(quirks, {"choices": [], "usage": usage}).usage
+    assert found is not None
+    assert (found.input_tokens, found.cached_tokens, found.output_tokens) == (36, 64, 5)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["", "delta"]), st.text(st.characters(exclude_characters="\r\n", codec="utf-8"), min_size=1)
+        )
+    ),
+    st.lists(st.integers(min_value=1, max_value=9)),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_events_are_the_same_however_the_bytes_are_cut(
+    events: list[tuple[str, str]], cuts: list[int], end: str
+) -> None:
+    lines = [f"event: {e}{end}data: {d}{end}{end}" if e else f": note{end}data: {d}{end}{end}" for e, d in events]
+    data = "".join(lines).encode()
+    stream, found = EventStream(), []
+    for cut in cuts:
+        found += stream.feed(data[:cut])
+        data = data[cut:]
+    found += stream.feed(data)
+    assert found == events
+    assert stream.close() == []
+
+
+def test_an_event_that_lacks_its_empty_line_is_given_at_the_end() -> None:
+    stream = EventStream()
+    assert stream.feed(b"data: a\ndata: b") == []
+    assert stream.close() == [("", "a\nb")]
