@@ -32,7 +32,7 @@ from aos_mcp.boot import boot
 from aos_mcp.kernel.kernel import Kernel
 from aos_mcp.server import KernelSlot, Surface, load_state_key, local_principal
 from aos_mcp.transport import Lines, TooLong, message_streams, stdio
-from aos_mcp.web import Endpoint, bind, parse_endpoint, serve_http
+from aos_mcp.web import Endpoint, admit, bind, serve_http
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,9 @@ def parse_hello(line: bytes) -> Hello | None:
     host = said.get("host")
     facts = host if isinstance(host, dict) else {}
     return Hello(
-        host=_word(facts.get("name")), session=_word(facts.get("session")), operator=said.get("operator") is True
+        host=_word(facts.get("name")),
+        session=_word(facts.get("session")),
+        operator=facts.get("role") == "operator",
     )
 
 
@@ -100,16 +102,38 @@ def _word(value: object) -> str:
     return value[: limits.NAME_CHARS_MAX] if isinstance(value, str) and value.isprintable() else ""
 
 
-async def serve(settings: Settings, environ: Mapping[str, str], home: Path, http: str | None = None) -> None:
-    """Be the daemon of `home` until told to end or idle; `http` is HOST:PORT to serve HTTP on too.
+Address = tuple[str, int]
+"""Host and port to serve HTTP on; port 0 takes a free one."""
+
+
+def serve_forever(settings: Settings, environ: Mapping[str, str], home: Path, address: Address | None = None) -> int:
+    """Be the daemon of `home` until told to end or idle; return the exit code. Raises as `serve`."""
+    _log_to_stderr()
+    anyio.run(serve, settings, environ, home, address)
+    return 0
+
+
+def run_standalone(settings: Settings, environ: Mapping[str, str], home: Path) -> int:
+    """Serve one host from a kernel inside this process; return the exit code. Raises as `serve_standalone`."""
+    _log_to_stderr()
+    anyio.run(serve_standalone, settings, environ, home)
+    return 0
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+async def serve(settings: Settings, environ: Mapping[str, str], home: Path, address: Address | None = None) -> None:
+    """Be the daemon of `home` until told to end or idle; with `address`, serve HTTP too.
 
     Raises:
         Conflict: another daemon serves this home.
-        Invalid: `http` is malformed or needs a token; the home's path is too long for a socket.
+        Invalid: the address needs a token; the home's path is too long for a socket.
         Unavailable: the home or the address cannot be used.
         AosError: whatever keeps the kernel from starting.
     """
-    endpoint = parse_endpoint(http, environ.get("AOS_HTTP_TOKEN")) if http is not None else None
+    endpoint = admit(*address, environ.get("AOS_HTTP_TOKEN")) if address is not None else None
     prepare_home(home)
     async with claimed(home):
         surface = Surface(KernelSlot(), local_principal(), load_state_key(home))
@@ -148,10 +172,17 @@ async def _boot_beside(
         async with boot(settings, environ, home) as kernel:
             surface.slot.fill(kernel)
             await anyio.sleep_forever()
-    except AosError as error:
+    except* AosError as group:
+        error = _first(group)
         logger.error("The kernel did not start: %s", error)
         failed.append(error)
         surface.slot.fail(error)
+
+
+def _first(group: BaseExceptionGroup[AosError]) -> AosError:
+    """Return the first error in a group: a task group wraps what it was left with."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 def prepare_home(home: Path) -> None:
@@ -211,6 +242,7 @@ class _Daemon:
         self._surface = surface
         self._stop = anyio.Event()
         self._connections = 0
+        self._left = anyio.Event()
 
     async def run(self, endpoint: Endpoint | None) -> None:
         """Listen, then start the kernel, then serve until told to end."""
@@ -231,6 +263,7 @@ class _Daemon:
             raise failure
 
     async def _with_kernel(self, front: anyio.CancelScope, *, stays: bool) -> AosError | None:
+        failure: AosError | None = None
         try:
             async with boot(self._settings, self._environ, self._home) as kernel:
                 self._surface.slot.fill(kernel)
@@ -241,12 +274,13 @@ class _Daemon:
                 self._withdraw()
                 self._surface.close()
                 front.cancel()
-        except AosError as error:
-            logger.error("The kernel did not start: %s", error)
-            self._surface.slot.fail(error)
+        except* AosError as group:
+            failure = _first(group)
+        if failure is not None:
+            logger.error("The kernel did not start: %s", failure)
+            self._surface.slot.fail(failure)
             await self._linger()
-            return error
-        return None
+        return failure
 
     async def _serve_front(
         self,
@@ -272,6 +306,7 @@ class _Daemon:
             logger.debug("a connection broke: %s", group.exceptions)
         finally:
             self._connections -= 1
+            self._left.set()
 
     async def _converse(self, stream: SocketStream) -> None:
         lines = Lines(stream)
@@ -318,8 +353,9 @@ class _Daemon:
     async def _linger(self) -> None:
         """Let whoever is connected learn why the kernel did not start."""
         with anyio.move_on_after(LINGER_S):
-            while self._connections and not self._stop.is_set():
-                await anyio.sleep(CLAIM_STEP_S)
+            while self._connections:
+                self._left = anyio.Event()
+                await self._left.wait()
 
     def _tell(self, http: str) -> None:
         facts = {"pid": os.getpid(), "version": __version__, "http": http}

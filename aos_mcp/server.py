@@ -29,7 +29,7 @@ from aos_mcp import __version__
 from aos_mcp.abi import limits
 from aos_mcp.abi.capability import Caller, CallerKind
 from aos_mcp.abi.errors import AosError, NotFound, Unavailable
-from aos_mcp.abi.results import ListResult
+from aos_mcp.abi.results import ApprovalsResult, ListResult
 from aos_mcp.resources import catalog as resource_catalog
 from aos_mcp.resources import prompts as prompt_catalog
 from aos_mcp.resources.subscriptions import Hub
@@ -218,7 +218,11 @@ class _Connection:
             if params.name not in tool_catalog.ROWS_BY_TOOL:
                 raise NotFound("There is no tool of that name.", "tools/list has the names there are.")
             result = await with_consent(
-                ctx, params, act=lambda: self._act(ctx, params), answer=lambda given: self._answer(ctx, given)
+                ctx,
+                params,
+                act=lambda: self._act(ctx, params),
+                answer=lambda given: self._answer(ctx, given),
+                explain=lambda approval_id: self._explain(ctx, approval_id),
             )
             if isinstance(result, types.InputRequiredResult):
                 return result
@@ -235,6 +239,11 @@ class _Connection:
         # The form was filled in by the person at the host, not by the model that made the call.
         person = replace(self._caller_in(ctx), kind=CallerKind.OPERATOR)
         return await self._surface.syscall(person, "answer_approval", arguments)
+
+    async def _explain(self, ctx: Context, approval_id: str) -> str | None:
+        listed = await self._surface.syscall(self._caller_in(ctx), "list_approvals", {})
+        assert isinstance(listed, ApprovalsResult), type(listed)
+        return next((row.question for row in listed.approvals if row.approval_id == approval_id), None)
 
     # Resources
 

@@ -49,9 +49,12 @@ READ_ONLY_METHODS = frozenset({
     "resources/subscribe", "resources/unsubscribe", "prompts/list", "prompts/get", "completion/complete", "initialize",
 })  # fmt: skip
 
-ID_FIRST = re.compile(rb'^\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*(-?\d{1,18}|"[^"\\]{1,128}")\s*[,}]')
-ID_LAST = re.compile(rb'"id"\s*:\s*(-?\d{1,18}|"[^"\\]{1,128}")\s*\}\s*$')
-METHOD = re.compile(rb'"method"\s*:\s*"([a-zA-Z/_]{1,64})"')
+# Only what must be a member of the outermost object, given that the line is one: the first members, or the last.
+HEAD = re.compile(
+    rb'^\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?(?:"id"\s*:\s*(?P<id>-?\d{1,18}|"[^"\\]{1,128}")\s*,\s*)?'
+    rb'(?:"method"\s*:\s*"(?P<method>[a-zA-Z/_]{1,64})"|"(?P<answer>result|error)"\s*:)'
+)
+ID_LAST = re.compile(rb'"id"\s*:\s*(?P<id>-?\d{1,18}|"[^"\\]{1,128}")\s*\}\s*$')
 
 Id = str | int
 Message = dict[str, Any]
@@ -207,6 +210,7 @@ class Relay:
         self._daemon: socket.socket | None = None
         self._generation = 0
         self._ending = False
+        self._unserved = False
         self._open: dict[Id, _Open] = {}
         self._initialize: bytes | None = None
         self._handshaken = False
@@ -220,7 +224,7 @@ class Relay:
         back.start()
         self._from_host()
         with self._lock:
-            self._lock.wait_for(lambda: not self._open, DRAIN_S)
+            self._lock.wait_for(self._is_drained, DRAIN_S)
             self._ending = True
             daemon = self._daemon
             self._lock.notify_all()
@@ -228,7 +232,10 @@ class Relay:
             with suppress(OSError):
                 daemon.shutdown(socket.SHUT_WR)
         back.join(DRAIN_S)
-        return 0 if self._generation else 1
+        return 1 if self._unserved else 0
+
+    def _is_drained(self) -> bool:
+        return all(waiting.method == "subscriptions/listen" for waiting in self._open.values())
 
     # Host to daemon
 
@@ -246,9 +253,10 @@ class Relay:
             tail = (tail + piece)[-2 * EDGE_BYTES :]
             if piece.endswith(b"\n"):
                 break
-        found = ID_FIRST.search(head[:EDGE_BYTES]) or ID_LAST.search(tail[-EDGE_BYTES:])
+        first, last = HEAD.search(head[:EDGE_BYTES]), ID_LAST.search(tail[-EDGE_BYTES:])
+        given = (first["id"] if first else None) or (last["id"] if last else None)
         words = f"The line is longer than {LINE_BYTES_MAX} bytes."
-        self._tell(json.loads(found.group(1)) if found else None, INVALID_REQUEST, words)
+        self._tell(json.loads(given) if given else None, INVALID_REQUEST, words)
 
     def _forward(self, line: bytes) -> None:
         peek = _peek(line)
@@ -262,8 +270,10 @@ class Relay:
                 daemon = self._daemon or self._connect()
             except (OSError, NoDaemon) as error:
                 if peek.method is not None and peek.id is not None:
+                    self._unserved = True
                     self._tell(peek.id, NO_DAEMON, f"aos-mcp has no kernel. {error}")
                 return
+            self._unserved = False
             self._note(line, peek)
         with suppress(OSError):
             daemon.sendall(line)  # a failure shows on the other thread, which settles what is open
@@ -313,7 +323,7 @@ class Relay:
                 done = self._open.pop(peek.id, None)
                 if done is not None and done.method == "initialize" and peek.has_result:
                     self._handshaken = True
-                if not self._open:
+                if self._is_drained():
                     self._lock.notify_all()
         self._write(line)
 
@@ -439,23 +449,17 @@ class _Peek:
 
 
 def _peek(line: bytes) -> _Peek:
-    if len(line) <= PARSED_BYTES_MAX:
-        try:
-            message: object = json.loads(line)
-        except (ValueError, RecursionError):
-            message = None
-        return _Peek(message if isinstance(message, dict) else {})
-    # A method at the head is the message's own; a long line without one there is an answer, or is looked at whole.
-    found = ID_FIRST.search(line[:EDGE_BYTES]) or ID_LAST.search(line[-EDGE_BYTES:])
-    method = METHOD.search(line[:EDGE_BYTES])
-    if found is None:
-        try:
-            whole: object = json.loads(line)
-        except (ValueError, RecursionError):
-            whole = None
-        return _Peek(whole if isinstance(whole, dict) else {})
-    seen: Message = {"id": json.loads(found.group(1)), "result": None}
-    return _Peek({**seen, "method": method.group(1).decode()} if method else seen)
+    if len(line) > PARSED_BYTES_MAX:
+        head, last = HEAD.search(line[:EDGE_BYTES]), ID_LAST.search(line[-EDGE_BYTES:])
+        given = (head["id"] if head else None) or (last["id"] if last else None)
+        if head is not None and given is not None:
+            kind = {"method": head["method"].decode()} if head["method"] else {head["answer"].decode(): None}
+            return _Peek({"id": json.loads(given), **kind})
+    try:
+        message: object = json.loads(line)
+    except (ValueError, RecursionError):
+        message = None
+    return _Peek(message if isinstance(message, dict) else {})
 
 
 def _lines(connection: socket.socket) -> Iterator[bytes]:

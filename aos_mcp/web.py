@@ -72,19 +72,12 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def parse_endpoint(text: str, token: str | None) -> Endpoint:
-    """Read `HOST:PORT` (`[::1]:8787` for IPv6).
+def admit(host: str, port: int, token: str | None) -> Endpoint:
+    """Return where to listen.
 
     Raises:
-        Invalid: it is no such thing, or reachable from elsewhere without a token.
+        Invalid: it can be reached from elsewhere, and there is no token.
     """
-    split = urlsplit(f"//{text}")
-    try:
-        host, port = split.hostname, split.port
-    except ValueError:
-        host, port = None, None
-    if not host or port is None or split.path or split.username is not None:
-        raise Invalid(f"{text!r} is no HOST:PORT.", "Write it like 127.0.0.1:8787.")
     endpoint = Endpoint(host=host, port=port, token=token or None)
     if not endpoint.loopback and endpoint.token is None:
         raise Invalid(

@@ -1,8 +1,8 @@
-"""The hash chain: entries in, records and signed heads out.
+r"""The hash chain: entries in, records and signed heads out.
 
 Owns the bytes that are hashed and signed; they never change, or old logs could not be verified. Knows no store.
 
-An entry's bytes are one JSON object, ASCII with \\u escapes, keys sorted, no spaces, the time as Python's shortest
+An entry's bytes are one JSON object, ASCII with \u escapes, keys sorted, no spaces, the time as Python's shortest
 repr of a double. A record's digest is SHA-256, in hexadecimal, over four lines:
 
     aos-audit/1

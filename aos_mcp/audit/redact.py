@@ -97,7 +97,7 @@ _FORMS: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 def redact(text: str) -> str:
-    """Return the text with everything in the form of a secret replaced by `[redacted]`. A second pass changes nothing."""
+    """Return the text with what has the form of a secret replaced by `[redacted]`. A second pass changes nothing."""
     for form, replacement in _FORMS:
         text = form.sub(replacement, text)
     return text

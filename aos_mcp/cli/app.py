@@ -94,20 +94,17 @@ def root(
     if not standalone:
         print(context.get_help())
         raise typer.Exit
-    _standalone()
+    raise typer.Exit(_standalone())
 
 
-def _standalone() -> None:
+def _standalone() -> int:
     # The kernel and everything under it: a second that only this mode is willing to pay.
-    import anyio
-
     from aos_mcp import daemon
     from aos_mcp.abi.settings import load_settings
 
     with output.reporting(as_json=False):
         try:
-            settings = load_settings(os.environ, session.home())
-            anyio.run(daemon.serve_standalone, settings, os.environ, session.home())
+            return daemon.run_standalone(load_settings(os.environ, session.home()), os.environ, session.home())
         except AosError as error:
             raise CliError(error.code, error.message, error.hint) from None
 

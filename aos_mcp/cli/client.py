@@ -218,9 +218,12 @@ def connect(home: Path, *, start: bool = True) -> Client:
     hello = {"aos": 1, "host": {"name": "aos-cli"}, "operator": True}
     try:
         return Client(shim.connect(home, start=start, hello=hello))
-    except (OSError, RuntimeError) as error:
-        hint = "`aos doctor` says what is wrong." if start else "Start it with `aos serve`, or with any other command."
-        raise CliError(ErrorCode.UNAVAILABLE, f"No kernel answers for {home} ({error}).", hint) from None
+    except shim.NoDaemon as error:
+        hint = "`aos doctor` looks for the cause."
+        raise CliError(ErrorCode.UNAVAILABLE, f"There is no kernel for {home}. {error}", hint) from None
+    except OSError:
+        hint = "`aos serve` starts it; so does any command that needs it."
+        raise CliError(ErrorCode.UNAVAILABLE, f"No kernel runs for {home}.", hint) from None
 
 
 def _left(deadline: float) -> float:

@@ -25,18 +25,25 @@ def serve(
     ] = None,
 ) -> None:
     """Run the kernel in the foreground, until a signal ends it."""
+    address = _address(http) if http is not None else None
     # The kernel and everything under it: a second that only this command is willing to pay.
-    import anyio
-
     from aos_mcp import daemon
     from aos_mcp.abi.settings import load_settings
 
     with output.reporting(as_json=False):
         try:
             settings = load_settings(os.environ, session.home())
-            anyio.run(daemon.serve, settings, os.environ, session.home(), http)
+            code = daemon.serve_forever(settings, os.environ, session.home(), address)
         except AosError as error:
             raise CliError(error.code, error.message, error.hint) from None
+    raise typer.Exit(code)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not (colon and host and port.isdecimal() and int(port) < 2**16):
+        raise typer.BadParameter("it is HOST:PORT, for example 127.0.0.1:8765", param_hint="--http")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def status(as_json: AsJson = False) -> None:

@@ -157,7 +157,7 @@ def importance(found: Sequence[Candidate], demand: Demand) -> Sequence[Candidate
 
 
 def cost(found: Sequence[Candidate], demand: Demand) -> Sequence[Candidate]:
-    """The batch with the smallest bill: what is behind its first hole is written again, what is missed is fetched again.
+    """The batch with the smallest bill: text behind its first hole is written again, pages asked for are fetched again.
 
     For each place of the first hole, the candidates from there on leave in order of expected refetch cost for each
     token freed, until enough is free. Among places that free enough the cheapest bill wins, and of equal ones the one

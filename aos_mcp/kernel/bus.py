@@ -20,6 +20,7 @@ class Bus:
     def __init__(self) -> None:
         self._listeners: set[MemoryObjectSendStream[Event]] = set()
         self._changed = anyio.Event()
+        self._watched = False
 
     def publish(self, event: Event) -> None:
         """Hand an event to every listener that has room, and wake all waiters."""
@@ -30,9 +31,10 @@ class Bus:
                 continue  # it lags; it will re-read
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
                 self._listeners.discard(listener)
-        if self._changed.statistics().tasks_waiting:
+        if self._watched:
             self._changed.set()
             self._changed = anyio.Event()
+            self._watched = False
 
     @contextmanager
     def listen(self) -> Iterator[MemoryObjectReceiveStream[Event]]:
@@ -48,4 +50,5 @@ class Bus:
 
     def ticket(self) -> anyio.Event:
         """Return what the next publication sets. Take it before reading the state: then no wake-up is lost."""
+        self._watched = True
         return self._changed

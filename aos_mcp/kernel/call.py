@@ -62,6 +62,10 @@ class Call:
 
         result = await self.machine.store.write(unit)
         self.committed = True
+        for hook in self.after:
+            hook()
+        for event in self.events:
+            self.machine.bus.publish(event)
         return result
 
     def _journal(self, tx: Transaction, result: BaseModel) -> None:

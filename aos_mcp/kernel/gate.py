@@ -17,7 +17,6 @@ from pydantic import BaseModel, ValidationError
 from aos_mcp.abi.calls import TABLE
 from aos_mcp.abi.capability import Caller, CallerKind
 from aos_mcp.abi.errors import AosError, Denied, Internal, Invalid, NotFound
-from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.journal import EffectClass, Step, StepState
 from aos_mcp.abi.process import Process
 from aos_mcp.abi.syscall import Audience, Reach, Syscall
@@ -107,7 +106,8 @@ class Gate:
         finally:
             machine.metrics.syscalls.labels(name, outcome).inc()
             machine.metrics.syscall_seconds.labels(name).observe(machine.clock.monotonic() - started)
-        self._publish(call)
+        if caller.pid is not None:
+            machine.sign_of_life(caller.pid)
         return result
 
     async def _authorize(self, call: Call, process: Process | None) -> None:
@@ -230,15 +230,6 @@ class Gate:
             return  # an act that failed has its record already
         detail = f"{error.message} {json.dumps(call.arguments, ensure_ascii=True, default=str)}"
         await self._machine.store.write(lambda tx: tx.audit_stage(call.entry(error.code, detail)))
-        self._publish(call)
-
-    def _publish(self, call: Call) -> None:
-        for hook in call.after:
-            hook()
-        for event in call.events:
-            self._machine.bus.publish(event)
-        if call.caller.pid is not None:
-            self._machine.sign_of_life(Pid(call.caller.pid))
 
 
 def decode(row: Syscall, arguments: Mapping[str, object]) -> BaseModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import anyio
 from anyio.abc import TaskGroup
@@ -47,7 +48,11 @@ class Loop:
         machine = self._machine
         woken = machine.ready = anyio.Event()  # before the look, so that nothing that comes after it is missed
         if not await self._start_turns(group):
-            with anyio.move_on_after(TICK_S):
+            now = machine.clock.now()
+            if machine.alarm <= now:
+                machine.alarm = math.inf
+                return  # what slept until now was not ready yet when we looked
+            with anyio.move_on_after(min(TICK_S, max(0.0, machine.alarm - now))):
                 await woken.wait()
 
     async def _start_turns(self, group: TaskGroup) -> int:

@@ -5,6 +5,7 @@ Nothing here survives a crash, and nothing needs to: the store is the truth.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -73,6 +74,8 @@ class Machine:
     """Set once the sandbox drivers were put to the proof."""
     ready: anyio.Event = field(default_factory=anyio.Event)
     """What the loop waits for; set when a process may have become ready."""
+    alarm: float = math.inf
+    """When the next process that backs off becomes ready (seconds since the epoch), as far as this kernel knows."""
     stopping: bool = False
 
     def wake(self) -> None:

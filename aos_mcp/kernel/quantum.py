@@ -263,6 +263,7 @@ class Quantum:
                 lease_until=None,
             )
 
+        machine.alarm = min(machine.alarm, now + wait_s)
         await self._finally(back_off)
 
     async def _end(self, code: ExitCode, reason: str) -> None:

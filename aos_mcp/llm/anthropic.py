@@ -12,7 +12,7 @@ from aos_mcp.abi.completion import Prompt, Turn
 from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop
 from aos_mcp.llm.driver import Decoder, Driver, Fields
 from aos_mcp.llm.providers import Quirks
-from aos_mcp.llm.schema import ANSWER_TOOL, parsed, stated, take_answer
+from aos_mcp.llm.schema import ANSWER_TOOL, is_holdable, parsed, stated, take_answer
 
 _STOPS: dict[str, Stop] = {
     "max_tokens": "length",
@@ -44,7 +44,7 @@ class Anthropic(Driver):
         return request
 
     def _decoder(self, draft: Draft) -> Decoder:
-        return MessageDecoder(draft, self._model, self._row.quirks)
+        return MessageDecoder(draft, self._model)
 
 
 def request_body(model: str, prompt: Prompt, quirks: Quirks) -> JsonObject:
@@ -52,11 +52,12 @@ def request_body(model: str, prompt: Prompt, quirks: Quirks) -> JsonObject:
     body: JsonObject = {"model": model, "stream": True, "max_tokens": max(1, prompt.max_output_tokens)}
     system, schema = prompt.system, prompt.output_schema
     tools = [_tool(t.name, t.description, t.input_schema) for t in prompt.tools]
-    if schema is not None and quirks.structured == "json_schema":
+    form = "none" if schema is None else _form(parsed(schema), quirks)
+    if schema is not None and form == "json_schema":
         body["output_config"] = {"format": {"type": "json_schema", "schema": parsed(schema)}}
     elif schema is not None:
         system = stated(system, schema)
-    if schema is not None and quirks.structured == "tool":
+    if schema is not None and form == "tool":
         if not tools and quirks.tool_choice_required:
             body["tool_choice"] = {"type": "tool", "name": ANSWER_TOOL}
         tools.append(_tool(ANSWER_TOOL, "Give your answer.", schema))
@@ -71,6 +72,14 @@ def request_body(model: str, prompt: Prompt, quirks: Quirks) -> JsonObject:
     body["messages"], marked = _messages(model, prompt, quirks)
     _mark(body, marked, quirks.cache_breakpoints)
     return body
+
+
+def _form(schema: JsonObject, quirks: Quirks) -> str:
+    """Return how to ask for a schema: as the row says, or through a tool, or in words where the dialect cannot."""
+    form: str = quirks.structured
+    if form == "json_schema" and not is_holdable(schema):
+        form = "tool"
+    return "none" if form == "tool" and schema.get("type") != "object" else form
 
 
 def _mark(body: JsonObject, marked: list[JsonObject], most: int) -> None:
@@ -167,10 +176,9 @@ class MessageDecoder(Decoder):
     characters and its signature, or the data of a redacted one.
     """
 
-    def __init__(self, draft: Draft, model: str, quirks: Quirks) -> None:
+    def __init__(self, draft: Draft, model: str) -> None:
         self._draft = draft
         self._model = model
-        self._quirks = quirks
         self._requests: dict[int, DraftRequest] = {}
         self._thoughts: dict[int, JsonObject] = {}
         self._usage: JsonObject = {}
@@ -203,8 +211,7 @@ class MessageDecoder(Decoder):
         draft = self._draft
         if self._thoughts:
             draft.signature = json.dumps({"model": self._model, "blocks": list(self._thoughts.values())})
-        if draft.prompt.output_schema is not None and self._quirks.structured == "tool":
-            take_answer(draft)
+        take_answer(draft)
 
     def _begin(self, index: int, block: JsonObject) -> None:
         draft, kind = self._draft, block.get("type")

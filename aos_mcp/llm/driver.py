@@ -25,6 +25,9 @@ from aos_mcp.llm.prices import PriceTable, microusd
 from aos_mcp.llm.sse import EventStream
 from aos_mcp.ports import Clock, Deliver
 
+_ESTIMATE_SLACK = 1.35
+"""Dense text has this many times the tokens that its characters suggest."""
+
 Fields = Mapping[str, Any]
 """A JSON object of a provider, before it is decoded."""
 
@@ -111,7 +114,7 @@ class Driver(ABC):
                 await self._read(response, draft)
         except sdk.APIStatusError as error:
             raise self._refused(error, draft) from None
-        except sdk.APIConnectionError as error:
+        except sdk.APIError as error:
             raise self._broken(draft, _cause(error)) from None
         except (httpx2.TransportError, httpx2.StreamError, httpx2.DecodingError) as error:
             raise self._broken(draft, type(error).__name__) from None
@@ -157,7 +160,7 @@ class Driver(ABC):
     def _refused(self, error: Any, draft: Draft) -> ModelError:
         codes = codes_of(error.body)
         fault = fault_for(error.status_code, codes) or ModelFault.TRANSPORT
-        if fault is ModelFault.BAD_REQUEST and self._surely_too_long(draft.prompt):
+        if fault is ModelFault.BAD_REQUEST and self._fills_the_window(draft.prompt):
             # Most providers answer an oversized prompt with a bare 400 whose reason is only in the wording.
             fault = ModelFault.CONTEXT_TOO_LONG
         if fault is ModelFault.AUTH:
@@ -166,9 +169,9 @@ class Driver(ABC):
         said = f"HTTP {error.status_code} {said_by(error.body)}".strip()
         return self._error(fault, said, draft, wait_s)
 
-    def _surely_too_long(self, prompt: Prompt) -> bool:
+    def _fills_the_window(self, prompt: Prompt) -> bool:
         window = self._prices.context_tokens(self._row, self._model) or self._row.context_tokens
-        return estimate_tokens(prompt_chars(prompt)) + prompt.max_output_tokens > window
+        return estimate_tokens(prompt_chars(prompt)) * _ESTIMATE_SLACK + prompt.max_output_tokens > window
 
     def _broken(self, draft: Draft, what: str) -> ModelError:
         return self._error(ModelFault.CUT_STREAM if draft.begun else ModelFault.TRANSPORT, what, draft)

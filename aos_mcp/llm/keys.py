@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Collection, Mapping
 from importlib import import_module
 from pathlib import Path
+from subprocess import DEVNULL
 
 import anyio
 import anyio.to_thread
@@ -45,10 +46,13 @@ async def find_key(row: Row, environ: Mapping[str, str], secrets: Collection[str
         Invalid: the reference has no known form.
     """
     if row.key is not None:
-        return await _dereference(row, row.key, environ, secrets)
-    key = next((environ[name].strip() for name in row.key_variables if environ.get(name)), "")
+        key = await _dereference(row, row.key, environ, secrets)
+    else:
+        key = next((environ[name].strip() for name in row.key_variables if environ.get(name)), "")
     if not key and not row.keyless:
         raise missing_key(row)
+    if not (key.isascii() and key.isprintable()):
+        raise _nothing(row, f"The key of provider {row.name!r} has characters that no key has.")
     return key
 
 
@@ -99,7 +103,7 @@ def _from_keyring(row: Row, rest: str) -> str:
 async def _run(row: Row, command: str, env: Mapping[str, str]) -> str:
     try:
         with anyio.fail_after(limits.KEY_COMMAND_S):
-            done = await anyio.run_process(shlex.split(command), check=False, stderr=None, env=env)
+            done = await anyio.run_process(shlex.split(command), check=False, stdin=DEVNULL, stderr=DEVNULL, env=env)
     except TimeoutError:
         raise _nothing(row, f"The key command of provider {row.name!r} did not end in time.") from None
     except (OSError, ValueError):

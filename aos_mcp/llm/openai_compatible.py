@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
+from itertools import islice
 from typing import Any
 
 from aos_mcp.abi.budget import Usage
@@ -94,17 +95,16 @@ def _messages(prompt: Prompt, quirks: Quirks) -> list[JsonObject]:
         system = stated(system, prompt.output_schema)
     messages: list[JsonObject] = [{"role": "system", "content": system}] if system else []
     messages += [_message(turn, quirks) for turn in prompt.turns]
-    marked = [m for m, t in zip(messages[-len(prompt.turns) :], prompt.turns, strict=True) if t.breakpoint]
-    # The system text is a prefix of its own; the newest marks are the ones the next request will find.
-    for message in (
-        [*messages[: bool(system)], *marked][-quirks.cache_breakpoints :] if quirks.cache_breakpoints else ()
-    ):
-        _mark(message)
+    _mark(messages[: bool(system)], quirks.cache_breakpoints)
+    marked = [m for m, t in zip(messages[bool(system) :], prompt.turns, strict=True) if t.breakpoint]
+    # The newest marks are the ones the next request will find.
+    _mark(reversed(marked), quirks.cache_breakpoints - bool(system))
     return messages
 
 
-def _mark(message: JsonObject) -> None:
-    if isinstance(message["content"], str) and message["content"]:
+def _mark(messages: Iterable[JsonObject], most: int) -> None:
+    able = (message for message in messages if isinstance(message["content"], str) and message["content"])
+    for message in islice(able, max(0, most)):
         part = {"type": "text", "text": message["content"], "cache_control": {"type": "ephemeral"}}
         message["content"] = [part]
 
@@ -156,16 +156,18 @@ class ChatDecoder(Decoder):
 
     def feed(self, event: str, fields: Fields) -> None:
         """Take one chunk."""
+        usage = fields.get("usage")
         for choice in fields.get("choices") or ():
+            usage = usage or choice.get("usage")  # some count there
             self._message(choice.get("delta") or {})
             reason = choice.get("finish_reason")
             if reason:
                 # A reason nobody knows (out of resources, aborted) is not an end: the answer counts as cut.
                 self._draft.finished = reason in _STOPS
                 self._draft.stop = _STOPS.get(reason, "end")
-        if fields.get("usage"):
-            self._draft.usage = _usage(fields["usage"], self._quirks)
-            self._draft.cost_usd = _number(fields["usage"], self._quirks.cost) if self._quirks.cost else None
+        if usage:
+            self._draft.usage = _usage(usage, self._quirks)
+            self._draft.cost_usd = _number(usage, self._quirks.cost) if self._quirks.cost else None
 
     def whole(self, fields: Fields) -> None:
         """Take an answer that came in one piece."""
@@ -177,8 +179,7 @@ class ChatDecoder(Decoder):
         draft = self._draft
         if self._signatures:
             draft.signature = json.dumps({self._quirks.signature_field: self._signatures})
-        if draft.prompt.output_schema is not None and self._quirks.structured == "tool":
-            take_answer(draft)
+        take_answer(draft)
 
     def _message(self, delta: JsonObject) -> None:
         draft = self._draft

@@ -78,7 +78,7 @@ class PriceTable:
             return own
         found = [self._calculate(row, model, Usage(), at) for at in (now, now + limits.MODEL_CALL_S)]
         rates = [_dearest(each.model_price) for each in found if each is not None]
-        if not rates or "input" not in rates[0] or "output" not in rates[0]:
+        if not rates or not rates[0].keys() >= {"input", "output"}:
             return None
         top = {key: max(each.get(key, 0.0) for each in rates) for key in rates[0]}
         assert self._package is not None
@@ -95,9 +95,9 @@ class PriceTable:
         own = self._own(row, model)
         if own is not None:
             return cost_microusd(own, usage)
-        if self.quote(row, model, at) is None:
-            return None
         found = self._calculate(row, model, usage, at)
+        if found is None or not _dearest(found.model_price).keys() >= {"input", "output"}:
+            return None
         return microusd(found.total_price)
 
     def context_tokens(self, row: Row, model: str) -> int | None:

@@ -31,6 +31,36 @@ def is_closed(schema: object) -> bool:
     return all(is_closed(value) for value in schema.values())
 
 
+def is_holdable(schema: object) -> bool:
+    """Tell whether the Messages dialect can hold a model to the schema.
+
+    It wants a kind for every part and a list of properties for every object; maps with keys of any name, and parts of
+    any kind, are beyond it.
+    """
+    if not isinstance(schema, dict):
+        return False
+    definitions = schema.get("$defs", {}).values()
+    if not all(is_holdable(part) for part in definitions):
+        return False
+    if "$ref" in schema or _is_plain(schema.get("const", {})) or all(map(_is_plain, schema.get("enum") or [{}])):
+        return True
+    variants = next((schema[key] for key in ("anyOf", "oneOf", "allOf") if key in schema), None)
+    if variants is not None:
+        return all(is_holdable(part) for part in variants)
+    if schema.get("type") == "object":
+        properties = schema.get("properties", {})
+        return (
+            bool(properties) and not schema.get("additionalProperties") and all(map(is_holdable, properties.values()))
+        )
+    if schema.get("type") == "array":
+        return is_holdable(schema.get("items"))
+    return schema.get("type") in ("string", "integer", "number", "boolean", "null")
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, str | int | float)
+
+
 def parsed(schema: str) -> dict[str, object]:
     """Return the schema as an object."""
     fields = json.loads(schema)
@@ -39,7 +69,9 @@ def parsed(schema: str) -> dict[str, object]:
 
 
 def take_answer(draft: Draft) -> None:
-    """Make the arguments of the answer tool the text of the answer."""
+    """Make the arguments of the answer tool the text of the answer, where a schema was asked for."""
+    if draft.prompt.output_schema is None:
+        return
     answers = [r for r in draft.requests if r.name == ANSWER_TOOL]
     if answers:
         draft.requests = [r for r in draft.requests if r.name != ANSWER_TOOL]

@@ -100,12 +100,13 @@ class Mount:
     @property
     def status(self) -> MountStatus:
         """Where the server stands now."""
-        live = self._connection
+        live = self._live
+        lost = live is None and self._state is MountState.UP
         return MountStatus(
             server=self.server,
             transport=self.transport,
-            state=self._state,
-            tools=len(self._tools),
+            state=MountState.DOWN if lost else self._state,
+            tools=len(self.tools),
             restarts=max(0, self._starts - 1),
             error=self._error,
             pid=live.pid if live is not None else None,
@@ -115,7 +116,13 @@ class Mount:
     @property
     def tools(self) -> Mapping[str, MountedTool]:
         """What it offers while it is up, by full name."""
-        return self._tools
+        return self._tools if self._live is not None else {}
+
+    @property
+    def _live(self) -> Connection | None:
+        """The session, unless it is over and its task has just not seen it yet."""
+        connection = self._connection
+        return connection if connection is not None and not connection.lost.is_set() else None
 
     async def tried(self) -> None:
         """Return once the first attempt to start it has ended, either way."""
@@ -131,8 +138,9 @@ class Mount:
             self._starts += 1
             began = self._clock.monotonic()
             reason = await self._attempt(reaper)
+            was_up = self._unopened == 0
             lasted = self._clock.monotonic() - began
-            failures = 1 if self._state is MountState.UP and lasted >= limits.MOUNT_STABLE_S else failures + 1
+            failures = 1 if was_up and lasted >= limits.MOUNT_STABLE_S else failures + 1
             self._went_down(reason)
             await self._rest(backoff(failures, self._entropy.random()))
 
@@ -167,18 +175,18 @@ class Mount:
         """Return the live session; a server that is down is started at once, and waited for a little."""
         if self._state is MountState.DISABLED:
             raise Unavailable(f"Server {self.server!r} is disabled.", "Enable it in the configuration.")
-        if self._connection is None:
+        if self._live is None:
             self._wake.set()
             with anyio.move_on_after(limits.MOUNT_WAKE_S):
-                while self._connection is None:
+                while self._live is None:
                     await self._turn.wait()
-        if self._connection is None:
-            why = f": {self._error}" if self._error else " still starting."
+        live = self._live
+        if live is None:
+            why = f"down: {self._error}" if self._error else "still starting."
             raise Unavailable(
-                f"Server {self.server!r} is down{why}" if self._error else f"Server {self.server!r} is{why}",
-                "Nothing was called. It is tried again by itself; see aos://mounts.",
+                f"Server {self.server!r} is {why}", "Nothing was called. It is tried again by itself; see aos://mounts."
             )
-        return self._connection
+        return live
 
     async def _attempt(self, reaper: Reaper | None) -> str:
         """Have one session, from start to end; return why it ended."""
@@ -218,6 +226,7 @@ class Mount:
                 tasks.cancel_scope.cancel()
         finally:
             self._connection = None
+        self._went_down(connection.reason)  # Ending its process may take a while; what is known is told now.
 
     async def _list_again(self, connection: Connection) -> None:
         while True:

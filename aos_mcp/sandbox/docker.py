@@ -124,8 +124,9 @@ class Docker:
             container = self._create(api, box)
             try:
                 attached = api.attach_socket(container, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
-                with contextlib.closing(attached):
-                    stream = socket.socket(fileno=os.dup(attached.fileno()))
+                # The stream is taken out of docker-py's hands, which would close it with the client.
+                stream = socket.socket(fileno=attached._sock.detach())
+                attached.close()
                 try:
                     stream.setblocking(False)
                     api.start(container)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from aos_mcp.security.rules import matches
 
 QUESTION_CHARS_MAX = 2_000  # A person reads no more; the digest binds the rest.
 SPAWN = "spawn_agent"
+_BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+"""Characters that show nothing though Unicode calls them letters, marks or symbols: fillers, variation selectors."""
+
 DOWNSTREAM = "__"
 """Stands between server and tool in the name of a downstream tool, and in no name of the kernel's own."""
 
@@ -87,7 +91,7 @@ def decide(action: Action, rights: Rights | None, rules: Sequence[Rule], grant: 
     for number, rule in fitting:
         if rule.effect == "deny":
             return Deny(reason=_name(number, rule))
-    decision = _by_rule(*fitting[0]) if fitting else None
+    decision: Decision | None = _by_rule(*fitting[0]) if fitting else None
     if decision is None or isinstance(decision, Ask):
         decision = _by_grant(action, grant) or decision or _by_default(action)
     if isinstance(decision, Ask) and action.caller_kind is CallerKind.OPERATOR:
@@ -117,10 +121,16 @@ def question(action: Action) -> str:
 
 
 def shown(text: str) -> str:
-    """Return text with control, format, surrogate, private and separator characters as \\u escapes, spaces kept."""
+    r"""Return text with every character that has no shape of its own as a `\u` escape; plain spaces are kept."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(c if c == " " or unicodedata.category(c)[0] not in "CZ" else _escape(c) for c in text)
+    return "".join(_escape(c) if _shapeless(c) else c for c in text)
+
+
+def _shapeless(character: str) -> bool:
+    if character == " ":
+        return False
+    return unicodedata.category(character)[0] in "CZ" or _BLANK.match(character) is not None
 
 
 def _escape(character: str) -> str:

@@ -24,7 +24,7 @@ from aos_mcp.abi.message import Message
 from aos_mcp.abi.mount import Pin
 from aos_mcp.abi.page import Page, PageHit, PageKind
 from aos_mcp.abi.process import Process, ProcessState
-from aos_mcp.storage import rows, search
+from aos_mcp.storage import packing, rows, search
 from aos_mcp.storage.connection import Connection
 
 _CHAIN_HEIGHT_MAX = PROCESS_DEPTH_MAX + 2
@@ -150,15 +150,18 @@ class StoreTransaction:
 
     def payload_put(self, body: bytes) -> Digest:
         digest = hashlib.sha256(body).hexdigest()
-        self._at.execute("payload_put", {"digest": digest, "size_bytes": len(body), "body": body})
+        if self._at.one("payload_known", {"digest": digest}) is None:
+            packed, stored = packing.pack(body)
+            values: rows.Values = {"digest": digest, "size_bytes": len(body), "packed": packed, "body": stored}
+            self._at.execute("payload_put", values)
         return Digest(digest)
 
     def payload_get(self, digest: Digest) -> bytes | None:
         row = self._at.one("payload_get", {"digest": digest})
         if row is None:
             return None
-        body = bytes(row["body"])
-        if hashlib.sha256(body).hexdigest() != digest:
+        body = packing.unpack(bytes(row["body"]), packed=bool(row["packed"]), size_bytes=row["size_bytes"])
+        if body is None or hashlib.sha256(body).hexdigest() != digest:
             raise Unavailable(
                 f"The stored payload {digest} is damaged: its bytes do not fit its digest.",
                 "Restore the store from a backup; until then this payload cannot be had.",
@@ -242,8 +245,11 @@ class StoreTransaction:
         return [PageHit(page=page, excerpt=self._excerpt(page, words), score=score) for page, score in found]
 
     def _excerpt(self, page: Page, words: list[str]) -> str:
-        row = self._at.one("page_opening", {"digest": page.digest, "size_bytes": SEARCH_TEXT_CHARS_MAX})
-        return search.excerpt(bytes(row["opening"]).decode("utf-8", "replace"), words) if row else page.title
+        row = self._at.one("payload_opening", {"digest": page.digest, "size_bytes": SEARCH_TEXT_CHARS_MAX})
+        if row is None:
+            return page.title
+        opening = packing.unpack(bytes(row["opening"]), packed=bool(row["packed"]), size_bytes=SEARCH_TEXT_CHARS_MAX)
+        return search.excerpt(opening.decode("utf-8", "replace"), words) if opening is not None else page.title
 
     # Messages
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 import anyio
+import anyio.lowlevel
 
 from aos_mcp.abi.completion import Completion, ModelInfo, Prompt, ToolRequest, ToolSpec, Turn
 from aos_mcp.ports import LanguageModel

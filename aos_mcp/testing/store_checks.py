@@ -6,32 +6,17 @@ knows a database. A check raises AssertionError where the driver breaks the cont
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import replace
+from collections.abc import Callable
 
 import anyio
 
-from aos_mcp.abi.approval import ApprovalState, Grant
-from aos_mcp.abi.audit import AuditEntry
-from aos_mcp.abi.budget import Reservation
-from aos_mcp.abi.errors import AosError, Conflict, Internal, Invalid, NotFound
-from aos_mcp.abi.handle import Digest, PageId, Pid
-from aos_mcp.abi.journal import Step, StepState
-from aos_mcp.abi.message import HOST
-from aos_mcp.abi.mount import Pin, PinState
-from aos_mcp.abi.page import PageHit, PageKind
-from aos_mcp.abi.process import Process, ProcessState
+from aos_mcp.abi.errors import Conflict, Internal, Invalid, Unavailable
+from aos_mcp.abi.handle import Pid
 from aos_mcp.ports import Store, Transaction
+from aos_mcp.testing.store_record_checks import RECORD_CHECKS, Check, OpenStore, refused
 from aos_mcp.testing.store_samples import (
-    ABSENT,
     AT,
-    OWNER,
-    a_checkpoint,
-    a_full_page,
-    a_full_process,
     a_head,
     a_message,
     a_page,
@@ -39,534 +24,351 @@ from aos_mcp.testing.store_samples import (
     a_record,
     a_step,
     an_account,
-    an_approval,
     an_entry,
 )
 
-OpenStore = Callable[[], AbstractAsyncContextManager[Store]]
-Check = Callable[[OpenStore], Awaitable[None]]
-
 DEADLINE_S = 60.0
-HOSTILE_QUERIES = (
-    "", " ", '"', "'", '""', "AND", "AND OR NOT", "owl AND", "NEAR(owl", "owl*", "^owl", "title:owl", "-owl", "(", ")",
-    "owl)", "{owl}", "%", "_", "__", ";", "--", "\\", "\N{OWL}", "\N{OWL}\N{ZERO WIDTH JOINER}", "'; DROP TABLE page",
-    "\u0301", "a" * 10_000, "owl " * 5_000, "\ud800", "\x00", "\t\n", "١٢٣", "²",
-)  # fmt: skip
 
 
 async def check_store(open_store: OpenStore) -> None:
-    """Run one check after the other, each on a store of its own: `open_store` is called with an empty one each time."""
+    """Run one check after the other. The first opening in each must give an empty store of its own."""
     for check in CHECKS:
         with anyio.fail_after(DEADLINE_S):
             await check(open_store)
 
 
-@contextmanager
-def _refused(kind: type[AosError]) -> Iterator[None]:
-    try:
-        yield
-    except kind as error:
-        assert error.message.endswith("."), "an error is a sentence"
-        assert error.hint, "an error says what to do next"
-        return
-    raise AssertionError(f"this must be refused as {kind.__name__}")
+class _Holder:
+    """A unit that keeps the writer busy until it is told to go on, so that what comes behind it is queued."""
 
+    def __init__(self) -> None:
+        self.runs = 0
+        self._began = threading.Event()
+        self._go_on = threading.Event()
 
-def _hold(began: threading.Event, go_on: threading.Event) -> Callable[[Transaction], None]:
-    """Return a unit that keeps the writer busy until it is told to go on."""
-
-    def work(tx: Transaction) -> None:
+    def __call__(self, tx: Transaction) -> str:
+        """Write a fact, then wait."""
+        self.runs += 1
         tx.fact_put("held", "yes")
-        began.set()
-        assert go_on.wait(DEADLINE_S), "nobody told the unit to go on"
+        self._began.set()
+        assert self._go_on.wait(DEADLINE_S), "nobody told the unit to go on"
+        return "kept"
 
-    return work
+    async def began(self) -> None:
+        """Return once the unit runs."""
+        assert await anyio.to_thread.run_sync(self._began.wait, DEADLINE_S), "the unit never ran"
+
+    def go_on(self) -> None:
+        """Let the unit come to its end."""
+        self._go_on.set()
 
 
-# Processes -----------------------------------------------------------------------------------------------------------
+# Audit ---------------------------------------------------------------------------------------------------------------
 
 
-async def processes_read_back_as_written(open_store: OpenStore) -> None:
-    """Every field of a row comes back as it went in, by pid and by key."""
-    least, full = a_process("p_1"), a_full_process("p_2")
+async def staged_entries_become_records_in_order(open_store: OpenStore) -> None:
+    """Sealing appends, drops what was staged up to an id and adds the head; what was staged later stays."""
+    entries = [an_entry(f"e{n}", pid="p_1" if n == 1 else "") for n in range(3)]
+    async with open_store() as store:
+        assert await store.read(lambda tx: tx.audit_last()) is None
+        assert await store.read(lambda tx: tx.audit_head()) is None
+
+        def stage(tx: Transaction) -> None:
+            for entry in entries:
+                tx.audit_stage(entry)
+
+        await store.write(stage)
+        staged = await store.read(lambda tx: tx.audit_staged(limit=9))
+        assert [entry for _, entry in staged] == entries
+        assert [stage_id for stage_id, _ in staged] == sorted({stage_id for stage_id, _ in staged})
+        assert await store.read(lambda tx: tx.audit_staged(limit=1)) == staged[:1]
+        records = [a_record(seq, entry) for seq, entry in enumerate(entries[:2], start=1)]
+        await store.write(lambda tx: tx.audit_seal(records, staged[1][0], a_head(2)))
+        assert await store.read(lambda tx: tx.audit_staged(limit=9)) == staged[2:]
+        await store.write(lambda tx: tx.audit_seal([a_record(3, entries[2])], staged[2][0], a_head(3)))
+        await store.write(lambda tx: tx.audit_stage(entries[0]))
+        later = await store.read(lambda tx: tx.audit_staged(limit=9))
+        assert later[0][0] > staged[2][0], "a stage id is never used twice"
+        records.append(a_record(3, entries[2]))
+
+        def look(tx: Transaction) -> None:
+            assert tx.audit_last() == records[2]
+            assert tx.audit_head() == a_head(3)
+            assert tx.audit_list(after=0, limit=9) == records
+            assert tx.audit_list(after=1, limit=1) == records[1:2]
+            assert tx.audit_list(after=0, pid="p_1", limit=9) == records[1:2]
+            assert tx.audit_tail(limit=2) == records[1:]
+            assert tx.audit_tail(pid="p_1", limit=9) == records[1:2]
+            assert tx.audit_tail(pid="p_2", limit=9) == []
+
+        await store.read(look)
+
+
+async def a_seal_that_does_not_follow_changes_nothing(open_store: OpenStore) -> None:
+    """Records must continue the chain without a gap; a refused seal leaves no part of itself, caught or not."""
+    async with open_store() as store:
+        await store.write(lambda tx: tx.audit_stage(an_entry("e")))
+        staged = await store.read(lambda tx: tx.audit_staged(limit=9))
+        through = staged[0][0]
+
+        def seal(*seqs: int) -> Callable[[Transaction], None]:
+            return lambda tx: tx.audit_seal([a_record(seq, an_entry("e")) for seq in seqs], through, a_head(seqs[-1]))
+
+        def seal_and_go_on(tx: Transaction) -> None:
+            with refused(Conflict):
+                seal(1, 3)(tx)
+
+        with refused(Conflict):
+            await store.write(seal(2))
+        await store.write(seal_and_go_on)
+        assert await store.read(lambda tx: tx.audit_staged(limit=9)) == staged
+        assert await store.read(lambda tx: tx.audit_last()) is None
+        assert await store.read(lambda tx: tx.audit_head()) is None
+        await store.write(seal(1))
+        with refused(Conflict):
+            await store.write(seal(1))
+
+
+# Units ---------------------------------------------------------------------------------------------------------------
+
+
+async def a_unit_that_raises_changes_nothing(open_store: OpenStore) -> None:
+    """The exception comes out as it is, whatever it is, and nothing of the unit stays."""
     async with open_store() as store:
 
-        def insert(tx: Transaction) -> None:
-            tx.process_insert(least)
-            tx.process_insert(full)
+        def fail(tx: Transaction) -> None:
+            tx.process_insert(a_process("p_1"))
+            tx.payload_put(b"lost")
+            tx.page_insert(a_page("pg_1"), "lost")
+            assert tx.process_get(Pid("p_1")) is not None, "a unit sees its own writes"
+            raise KeyError("mine")
 
-        await store.write(insert)
-        assert await store.read(lambda tx: tx.process_get(least.pid)) == least
-        assert await store.read(lambda tx: tx.process_get(full.pid)) == full
-        assert await store.read(lambda tx: tx.process_by_key(OWNER, "key-1")) == full
-        assert await store.read(lambda tx: tx.process_get(Pid("p_3"))) is None
-        assert await store.read(lambda tx: tx.process_by_key("other", "key-1")) is None
-
-
-async def a_known_pid_or_key_is_refused(open_store: OpenStore) -> None:
-    """A pid exists once; an idempotency key once for each owner."""
-    async with open_store() as store:
-        await store.write(lambda tx: tx.process_insert(a_process("p_1", key="k")))
-        with _refused(Conflict):
-            await store.write(lambda tx: tx.process_insert(a_process("p_1")))
-        with _refused(Conflict):
-            await store.write(lambda tx: tx.process_insert(a_process("p_2", key="k")))
-        await store.write(lambda tx: tx.process_insert(a_process("p_3", key="k", owner="other")))
-        await store.write(lambda tx: tx.process_insert(a_process("p_4")))
-        await store.write(lambda tx: tx.process_insert(a_process("p_5")))
+        try:
+            await store.write(fail)
+        except KeyError as error:
+            assert error.args == ("mine",)
+        else:
+            raise AssertionError("the exception of a unit comes out of the call")
+        assert await store.read(lambda tx: tx.process_get(Pid("p_1"))) is None
+        assert await store.read(lambda tx: tx.page_table(Pid("p_1"))) == []
+        assert await store.read(lambda tx: tx.page_search("lost", owner="somebody", limit=9)) == []
 
 
-async def a_put_is_a_compare_and_set(open_store: OpenStore) -> None:
-    """Of two writers that read the same version one is refused, and what is not there cannot be put."""
-    first = a_process("p_1")
-    full = replace(a_full_process("p_1"), version=0)
-    async with open_store() as store:
-        await store.write(lambda tx: tx.process_insert(first))
-        stored = await store.write(lambda tx: tx.process_put(full))
-        assert stored == replace(full, version=1), "a put returns the row with the next version"
-        assert await store.read(lambda tx: tx.process_get(first.pid)) == stored, "a put stores every field"
-        with _refused(Conflict):
-            await store.write(lambda tx: tx.process_put(replace(first, name="late")))
-        with _refused(NotFound):
-            await store.write(lambda tx: tx.process_put(a_process("p_2")))
-        assert await store.read(lambda tx: tx.process_get(first.pid)) == stored
-
-
-async def no_put_of_many_is_lost(open_store: OpenStore) -> None:
-    """Units that read and put one row, from many tasks at once, all count."""
+async def a_conflict_that_a_unit_catches_leaves_the_rest_of_it(open_store: OpenStore) -> None:
+    """A refused insert undoes itself alone: a unit may go on another way."""
     async with open_store() as store:
         await store.write(lambda tx: tx.process_insert(a_process("p_1")))
 
-        def step(tx: Transaction) -> None:
-            row = tx.process_get(Pid("p_1"))
-            assert row is not None
-            tx.process_put(replace(row, step=row.step + 1))
+        def work(tx: Transaction) -> None:
+            tx.fact_put("before", "yes")
+            with refused(Conflict):
+                tx.process_insert(a_process("p_1"))
+            tx.fact_put("after", "yes")
+
+        await store.write(work)
+        assert await store.read(lambda tx: (tx.fact_get("before"), tx.fact_get("after"))) == ("yes", "yes")
+
+
+async def units_of_one_group_do_not_touch_each_other(open_store: OpenStore) -> None:
+    """Of units that are committed together, those that fail leave nothing, and the others everything."""
+    holder = _Holder()
+    failed: list[int] = []
+
+    async with open_store() as store:
+
+        async def unit(n: int) -> None:
+            def work(tx: Transaction) -> None:
+                tx.fact_put(f"unit-{n}", "yes")
+                if n % 3 == 0:
+                    tx.process_insert(a_process("p_taken"))
+
+            try:
+                await store.write(work, flush=n == 5)
+            except Conflict:
+                failed.append(n)
+
+        await store.write(lambda tx: tx.process_insert(a_process("p_taken")))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(store.write, holder)
+            await holder.began()
+            for n in range(12):
+                tasks.start_soon(unit, n)
+            await anyio.wait_all_tasks_blocked()
+            holder.go_on()
+        kept = await store.read(lambda tx: [n for n in range(12) if tx.fact_get(f"unit-{n}")])
+        assert kept == [n for n in range(12) if n % 3]
+        assert sorted(failed) == [0, 3, 6, 9]
+
+
+async def a_read_waits_for_no_write_and_sees_none_of_it(open_store: OpenStore) -> None:
+    """While a unit is under way readers see the state before it; after it, the state it left."""
+    holder = _Holder()
+    async with open_store() as store:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(store.write, holder)
+            await holder.began()
+            assert await store.read(lambda tx: tx.fact_get("held")) is None
+            holder.go_on()
+        assert await store.read(lambda tx: tx.fact_get("held")) == "yes"
+
+
+async def a_read_sees_one_state_throughout(open_store: OpenStore) -> None:
+    """What is committed while a reader is under way does not show in it."""
+    began, go_on = threading.Event(), threading.Event()
+
+    def read_twice(tx: Transaction) -> tuple[str | None, str | None]:
+        first = tx.fact_get("name")
+        began.set()
+        assert go_on.wait(DEADLINE_S), "nobody told the reader to go on"
+        return first, tx.fact_get("name")
+
+    async with open_store() as store:
+        await store.write(lambda tx: tx.fact_put("name", "old"))
+        seen: list[tuple[str | None, str | None]] = []
+
+        async def reader() -> None:
+            seen.append(await store.read(read_twice))
 
         async with anyio.create_task_group() as tasks:
-            for _ in range(200):
-                tasks.start_soon(store.write, step)
-        row = await store.read(lambda tx: tx.process_get(Pid("p_1")))
-        assert row is not None
-        assert (row.step, row.version) == (200, 200)
+            tasks.start_soon(reader)
+            assert await anyio.to_thread.run_sync(began.wait, DEADLINE_S)
+            await store.write(lambda tx: tx.fact_put("name", "new"))
+            go_on.set()
+        assert seen == [("old", "old")]
+        assert await store.read(lambda tx: tx.fact_get("name")) == "new"
 
 
-async def lists_are_newest_first_and_go_on_behind_a_key(open_store: OpenStore) -> None:
-    """Filters narrow, the order is by time and pid, and `after` neither repeats nor skips."""
+async def a_read_cannot_write(open_store: OpenStore) -> None:
+    """A unit that writes under `read` is a defect, and writes nothing."""
+    async with open_store() as store:
+        with refused(Internal):
+            await store.read(lambda tx: tx.fact_put("name", "value"))
+        assert await store.read(lambda tx: tx.fact_get("name")) is None
+
+
+async def a_unit_cancelled_before_it_began_never_runs(open_store: OpenStore) -> None:
+    """What waits behind another unit and is cancelled there leaves nothing, and the store goes on."""
+    holder = _Holder()
+    runs: list[str] = []
+
+    def work(tx: Transaction) -> None:
+        runs.append("ran")
+        tx.fact_put("cancelled", "yes")
+
+    async with open_store() as store:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(store.write, holder)
+            await holder.began()
+            async with anyio.create_task_group() as waiting:
+                waiting.start_soon(store.write, work)
+                await anyio.wait_all_tasks_blocked()
+                waiting.cancel_scope.cancel()
+            holder.go_on()
+        await store.write(lambda tx: tx.fact_put("next", "yes"))
+        assert runs == []
+        assert await store.read(lambda tx: tx.fact_get("cancelled")) is None
+
+
+async def a_unit_cancelled_while_it_runs_is_settled_first(open_store: OpenStore) -> None:
+    """A unit that has begun runs once and comes to its end before the cancellation goes on."""
+    holder = _Holder()
     async with open_store() as store:
 
-        def insert(tx: Transaction) -> None:
-            tx.process_insert(a_process("p_a", at=1.0))
-            tx.process_insert(a_process("p_b", at=2.0, parent="p_a", program="p_a", state=ProcessState.RUNNING))
-            tx.process_insert(a_process("p_c", at=2.0, parent="p_a", program="p_a", state=ProcessState.EXITED))
-            tx.process_insert(a_process("p_d", at=3.0, owner="other"))
+        async def release() -> None:
+            await anyio.wait_all_tasks_blocked()
+            holder.go_on()
 
-        await store.write(insert)
+        async with anyio.create_task_group() as tasks:
+            async with anyio.create_task_group() as waiting:
+                waiting.start_soon(store.write, holder)
+                await holder.began()
+                tasks.start_soon(release)
+                waiting.cancel_scope.cancel()
+            assert await store.read(lambda tx: tx.fact_get("held")) == "yes"
+        await store.write(lambda tx: tx.fact_put("next", "yes"))
+        assert holder.runs == 1
 
-        def listed(rows: list[Process]) -> str:
-            return "".join(row.pid.removeprefix("p_") for row in rows)
+
+async def values_no_store_can_hold_are_refused(open_store: OpenStore) -> None:
+    """Half a surrogate pair and numbers beyond 64 bits are the caller's mistake, and stop nobody else."""
+    async with open_store() as store:
+        with refused(Invalid):
+            await store.write(lambda tx: tx.fact_put("name", "\ud800"))
+        with refused(Invalid):
+            await store.write(lambda tx: tx.process_renew("a" + chr(0xDFFF), 1.0))
+        with refused(Invalid):
+            await store.write(lambda tx: tx.step_insert(a_step("p_1", 2**63)))
+        await store.write(lambda tx: tx.page_insert(a_page("pg_1"), "an owl \ud800 \x00 and more"))
+        assert len(await store.read(lambda tx: tx.page_search("owl", owner="somebody", limit=9))) == 1
+
+
+async def opening_again_finds_everything(open_store: OpenStore) -> None:
+    """What was written, flushed or not, is there after the store was closed."""
+    async with open_store() as store:
+        await _write_some(store)
+    async with open_store() as store:
 
         def look(tx: Transaction) -> None:
-            assert listed(tx.process_list(limit=9)) == "dcba"
-            assert listed(tx.process_list(limit=2)) == "dc"
-            assert listed(tx.process_list(after=(2.0, "p_c"), limit=9)) == "ba"
-            assert listed(tx.process_list(owner=OWNER, limit=9)) == "cba"
-            assert listed(tx.process_list(parent=Pid("p_a"), limit=9)) == "cb"
-            assert listed(tx.process_list(program=Pid("p_a"), after=(2.0, "p_c"), limit=9)) == "ba"
-            assert listed(tx.process_list(states=[ProcessState.READY], limit=9)) == "da"
-            assert listed(tx.process_list(states=[ProcessState.READY], owner=OWNER, limit=9)) == "a"
-            live = [ProcessState.READY, ProcessState.RUNNING]
-            assert listed(tx.process_list(program=Pid("p_a"), states=live, limit=9)) == "ba"
-            assert listed(tx.process_list(parent=Pid("p_a"), states=live, owner="other", limit=9)) == ""
-            assert listed(tx.process_children(Pid("p_a"))) == "bc"
-            assert tx.process_count(states=live) == 3
-            assert tx.process_count(states=live, parent=Pid("p_a")) == 1
-            assert tx.process_count(states=[]) == 0
-            counts = {state: n for state, n in tx.process_counts().items() if n}
-            assert counts == {ProcessState.READY: 2, ProcessState.RUNNING: 1, ProcessState.EXITED: 1}
+            assert tx.process_get(Pid("p_1")) == a_process("p_1")
+            assert tx.account_get("p_1") == an_account("p_1")
+            assert tx.step_open(Pid("p_1")) == [a_step("p_1", 0)]
+            assert tx.message_count("host", "somebody") == 1
+            assert tx.fact_get("flushed") == "yes"
+            assert [hit.page.page_id for hit in tx.page_search("owls", owner="somebody", limit=9)] == ["pg_1"]
 
         await store.read(look)
 
 
-async def a_prefix_finds_only_the_owners_pids(open_store: OpenStore) -> None:
-    """A prefix is text, not a pattern, and finds nothing of others."""
-    async with open_store() as store:
-
-        def insert(tx: Transaction) -> None:
-            for pid in ("p_aa", "p_ab", "p_b", "pxa"):
-                tx.process_insert(a_process(pid))
-            tx.process_insert(a_process("p_ac", owner="other"))
-
-        await store.write(insert)
-
-        def found(prefix: str, limit: int = 9) -> Callable[[Transaction], list[str]]:
-            return lambda tx: [row.pid for row in tx.process_find_prefix(OWNER, prefix, limit=limit)]
-
-        assert sorted(await store.read(found("p_a"))) == ["p_aa", "p_ab"]
-        assert sorted(await store.read(found("p_"))) == ["p_aa", "p_ab", "p_b"]
-        assert len(await store.read(found("p_", limit=2))) == 2
-        assert await store.read(found("p%")) == []
-
-
-async def ready_processes_come_when_they_are_due(open_store: OpenStore) -> None:
-    """READY rows, the longest unchanged first, not before their hour."""
-    async with open_store() as store:
-
-        def insert(tx: Transaction) -> None:
-            tx.process_insert(replace(a_process("p_late"), updated_at=3.0))
-            tx.process_insert(replace(a_process("p_early"), updated_at=1.0))
-            tx.process_insert(replace(a_process("p_waits"), updated_at=0.0, wake_at=10.0))
-            tx.process_insert(a_process("p_runs", state=ProcessState.RUNNING))
-
-        await store.write(insert)
-        due = [row.pid for row in await store.read(lambda tx: tx.process_ready(9.0, limit=9))]
-        assert due == ["p_early", "p_late"]
-        due = [row.pid for row in await store.read(lambda tx: tx.process_ready(10.0, limit=2))]
-        assert due == ["p_waits", "p_early"]
-
-
-async def leases_are_renewed_without_a_new_version(open_store: OpenStore) -> None:
-    """Renewal reaches every lease of the holder; a put by the holder with an older lease does not shorten it."""
-    mine = replace(a_process("p_1", state=ProcessState.RUNNING, fence=1), lease_holder="a", lease_until=10.0)
-    async with open_store() as store:
-
-        def insert(tx: Transaction) -> None:
-            tx.process_insert(mine)
-            tx.process_insert(replace(mine, pid=Pid("p_2"), state=ProcessState.BLOCKED))
-            tx.process_insert(replace(mine, pid=Pid("p_3"), lease_holder="b"))
-            tx.process_insert(a_process("p_4"))
-
-        await store.write(insert)
-        assert await store.write(lambda tx: tx.process_renew("a", 20.0)) == 2
-        assert await store.write(lambda tx: tx.process_renew("nobody", 20.0)) == 0
-        leased = {row.pid: row.lease_until for row in await store.read(lambda tx: tx.process_leased())}
-        assert leased == {"p_1": 20.0, "p_2": 20.0, "p_3": 10.0}
-        stored = await store.write(lambda tx: tx.process_put(mine))
-        assert (stored.version, stored.lease_until) == (1, 20.0)
-        taken = await store.write(lambda tx: tx.process_put(replace(stored, lease_holder="b", fence=2, lease_until=5.0)))
-        assert taken.lease_until == 5.0, "another holder's lease is its own"
-        left = await store.write(lambda tx: tx.process_put(replace(taken, lease_holder=None, lease_until=None)))
-        assert await store.read(lambda tx: tx.process_get(mine.pid)) == left
-        assert left.lease_until is None
-
-
-# Budgets and payloads ------------------------------------------------------------------------------------------------
-
-
-async def accounts_know_their_ancestors(open_store: OpenStore) -> None:
-    """A chain begins with the account itself and ends at the root."""
-    root, middle, leaf = an_account("root"), an_account("m", parent="root"), an_account("leaf", parent="m")
-    async with open_store() as store:
-
-        def insert(tx: Transaction) -> None:
-            for account in (root, middle, leaf):
-                tx.account_insert(account)
-
-        await store.write(insert)
-        assert await store.read(lambda tx: tx.account_get("leaf")) == leaf
-        assert await store.read(lambda tx: tx.account_chain("leaf")) == [leaf, middle, root]
-        assert await store.read(lambda tx: tx.account_chain("nobody")) == []
-        assert await store.read(lambda tx: tx.accounts_get(["m", "root", "x"])) == {"m": middle, "root": root}
-        poorer = replace(middle, reserved_tokens=0, limit=replace(middle.limit, wall_s=None))
-        await store.write(lambda tx: tx.account_put(poorer))
-        assert await store.read(lambda tx: tx.account_get("m")) == poorer
-        with _refused(NotFound):
-            await store.write(lambda tx: tx.account_put(an_account("x")))
-        with _refused(Conflict):
-            await store.write(lambda tx: tx.account_insert(leaf))
-
-
-async def a_reservation_is_taken_once(open_store: OpenStore) -> None:
-    """Whoever takes it second gets None."""
-    reservation = Reservation(reservation_id="r", account="a", microusd=10**14, tokens=2, at=AT)
-    async with open_store() as store:
-        await store.write(lambda tx: tx.reservation_insert(reservation))
-        with _refused(Conflict):
-            await store.write(lambda tx: tx.reservation_insert(reservation))
-        assert await store.read(lambda tx: tx.reservation_list()) == [reservation]
-        assert await store.write(lambda tx: tx.reservation_take("r")) == reservation
-        assert await store.write(lambda tx: tx.reservation_take("r")) is None
-        assert await store.read(lambda tx: tx.reservation_list()) == []
-
-
-async def a_payload_is_kept_once_by_its_digest(open_store: OpenStore) -> None:
-    """Any bytes come back exactly; the address is their SHA-256."""
-    async with open_store() as store:
-        for body in (b"", b"\x00\xff" * 5_000, "\N{OWL}".encode()):
-            digest = await store.write(lambda tx, body=body: tx.payload_put(body))  # type: ignore[misc]
-            assert digest == hashlib.sha256(body).hexdigest()
-            assert await store.write(lambda tx, body=body: tx.payload_put(body)) == digest  # type: ignore[misc]
-            assert await store.read(lambda tx, digest=digest: tx.payload_get(digest)) == body  # type: ignore[misc]
-        assert await store.read(lambda tx: tx.payload_get(ABSENT)) is None
-
-
-# Journal -------------------------------------------------------------------------------------------------------------
-
-
-async def steps_are_in_order(open_store: OpenStore) -> None:
-    """A journal reads forwards, from its end, by request and by what is still open."""
-    steps = [a_step("p_1", n, state=StepState.DONE if n % 2 else StepState.INTENT) for n in range(6)]
-    async with open_store() as store:
-
-        def insert(tx: Transaction) -> None:
-            for step in (*steps, a_step("p_2", 0, request="r"), a_step("p_2", 1, request="r")):
-                tx.step_insert(step)
-
-        await store.write(insert)
-
-        def look(tx: Transaction) -> None:
-            pid = Pid("p_1")
-            assert tx.step_list(pid, limit=99) == steps
-            assert tx.step_list(pid, after=3, limit=99) == steps[4:]
-            assert tx.step_list(pid, after=0, limit=2) == steps[1:3]
-            assert tx.step_last(pid, limit=2) == steps[4:]
-            assert tx.step_open(pid) == steps[::2]
-            assert tx.step_by_request(Pid("p_2"), "r") == a_step("p_2", 1, request="r")
-            assert tx.step_by_request(pid, "r") is None
-            assert tx.step_list(Pid("p_3"), limit=9) == []
-
-        await store.read(look)
-        done = replace(steps[2], state=StepState.UNKNOWN, result=Digest("1" * 64), ended_at=AT)
-        await store.write(lambda tx: tx.step_put(done))
-        assert await store.read(lambda tx: tx.step_open(Pid("p_1"))) == [steps[0], steps[4]]
-        with _refused(Conflict):
-            await store.write(lambda tx: tx.step_insert(steps[0]))
-        with _refused(NotFound):
-            await store.write(lambda tx: tx.step_put(a_step("p_1", 6)))
-
-
-async def an_older_fence_writes_nothing(open_store: OpenStore) -> None:
-    """A kernel that lost a process cannot add to its journal or end its steps."""
-    old, new = a_step("p_1", 0, fence=4), a_step("p_1", 1, fence=5)
-    async with open_store() as store:
-        await store.write(lambda tx: tx.process_insert(a_process("p_1", fence=4)))
-        await store.write(lambda tx: tx.step_insert(old))
-        await store.write(lambda tx: tx.process_put(a_process("p_1", fence=5)))
-        stale: tuple[Callable[[Transaction], None], ...] = (
-            lambda tx: tx.step_insert(a_step("p_1", 1, fence=4)),
-            lambda tx: tx.step_put(replace(old, state=StepState.DONE)),
-        )
-        for work in stale:
-            with _refused(Conflict):
-                await store.write(work)
-        await store.write(lambda tx: tx.step_insert(new))
-        taken_over: Step = replace(old, state=StepState.UNKNOWN, fence=5)
-        await store.write(lambda tx: tx.step_put(taken_over))
-        assert await store.read(lambda tx: tx.step_list(Pid("p_1"), limit=9)) == [taken_over, new]
-
-
-# Pages and search ----------------------------------------------------------------------------------------------------
-
-
-async def pages_read_back_as_written(open_store: OpenStore) -> None:
-    """Every field comes back; a page table is in order."""
-    full = a_full_page("pg_full")
-    async with open_store() as store:
-
-        def insert(tx: Transaction) -> None:
-            tx.page_insert(full, "")
-            tx.page_insert(a_page("pg_b", position=1), "")
-            tx.page_insert(a_page("pg_a", position=1), "")
-            tx.page_insert(a_page("pg_other", pid="p_2", request="call_1", kind=PageKind.REPLY), "")
-            tx.page_insert(a_page("pg_memory", pid=None), "")
-
-        await store.write(insert)
-
-        def look(tx: Transaction) -> None:
-            assert tx.page_get(full.page_id) == full
-            assert [page.page_id for page in tx.page_table(Pid("p_1"))] == ["pg_a", "pg_b", "pg_full"]
-            assert tx.page_by_request(Pid("p_1"), "call_1") == full
-            assert tx.page_by_request(Pid("p_2"), "call_1") is None, "only a result answers a request"
-            assert tx.page_get(PageId("pg_none")) is None
-
-        await store.read(look)
-        changed = replace(a_page("pg_full"), title="anew", resident=False, left_why="cold", left_at=AT)
-        await store.write(lambda tx: tx.page_put(changed))
-        assert await store.read(lambda tx: tx.page_get(full.page_id)) == changed
-        with _refused(NotFound):
-            await store.write(lambda tx: tx.page_put(a_page("pg_none")))
-        with _refused(Conflict):
-            await store.write(lambda tx: tx.page_insert(full, ""))
-
-
-async def _library(store: Store) -> None:
-    """Fill a store with pages to search."""
-    texts = {
-        "pg_owl": ("p_1", "birds", "The owl hunted at night, and owls hunt silently. An owl sees."),
-        "pg_mouse": ("p_2", "rodents", "A mouse runs from the owl. " + "Nothing else happens here. " * 40),
-        "pg_long": ("p_3", "memory", "Some remembered the running of a café in Zürich."),
-        "pg_chinese": ("p_1", "", "我们把数据库放在本地磁盘上。"),
-    }
-
-    def insert(tx: Transaction) -> None:
+async def _write_some(store: Store) -> None:
+    def work(tx: Transaction) -> None:
         tx.process_insert(a_process("p_1"))
-        tx.process_insert(a_process("p_2", parent="p_1", program="p_1"))
-        tx.process_insert(a_process("p_3"))
-        for page_id, (pid, title, text) in texts.items():
-            digest = tx.payload_put(text.encode())
-            tx.page_insert(a_page(page_id, pid=pid, title=title, digest=digest), text)
-        tx.page_insert(a_page("pg_memory", pid=None, kind=PageKind.NOTE), "An owl of long-term memory.")
-        tx.page_insert(a_page("pg_foreign", owner="other"), "A foreign owl.")
-        tx.page_insert(a_page("pg_hidden", title="owl"), "")
+        tx.account_insert(an_account("p_1"))
+        tx.step_insert(a_step("p_1", 0))
+        tx.message_insert(a_message("m_1"))
+        tx.page_insert(a_page("pg_1"), "an owl")
 
-    await store.write(insert)
+    await store.write(work)
+    await store.write(lambda tx: tx.fact_put("flushed", "yes"), flush=True)
 
 
-def _ids(hits: list[PageHit]) -> list[str]:
-    return [hit.page.page_id for hit in hits]
-
-
-async def search_finds_the_best_page_first(open_store: OpenStore) -> None:
-    """Words are found by their stem, in text and title, in any script; better pages score higher."""
+async def a_closed_store_refuses(open_store: OpenStore) -> None:
+    """After the end nothing hangs and nothing is lost in silence."""
     async with open_store() as store:
-        await _library(store)
-
-        def look(tx: Transaction) -> None:
-            hits = tx.page_search("Where does the owl hunt?", owner=OWNER, limit=9)
-            assert hits[0].page.page_id == "pg_owl"
-            assert hits[0].page == tx.page_get(PageId("pg_owl"))
-            assert "hunt" in hits[0].excerpt
-            scores = [hit.score for hit in hits]
-            assert scores == sorted(scores, reverse=True)
-            assert min(scores) > 0
-            assert len(tx.page_search("owl", owner=OWNER, limit=2)) == 2
-            assert _ids(tx.page_search("run remember", owner=OWNER, limit=1)) == ["pg_long"]
-            assert _ids(tx.page_search("cafe zurich", owner=OWNER, limit=9)) == ["pg_long"]
-            assert _ids(tx.page_search("rodents", owner=OWNER, limit=9)) == ["pg_mouse"]
-            assert _ids(tx.page_search("数据库", owner=OWNER, limit=9)) == ["pg_chinese"]
-            assert "数据库" in tx.page_search("数据库", owner=OWNER, limit=9)[0].excerpt
-            assert tx.page_search("elephant", owner=OWNER, limit=9) == []
-
-        await store.read(look)
+        await store.write(lambda tx: tx.fact_put("at", str(AT)))
+    with refused(Unavailable):
+        await store.write(lambda tx: tx.fact_put("late", "yes"))
+    with refused(Unavailable):
+        await store.read(lambda tx: tx.fact_get("at"))
 
 
-async def search_stays_within_its_bounds(open_store: OpenStore) -> None:
-    """An owner, a context, a program and a kind narrow; a page inserted without text is not found."""
+async def whoever_shuts_down_in_a_cancelled_scope_may_still_write(open_store: OpenStore) -> None:
+    """The last records of a kernel that is being cancelled are kept."""
+    with anyio.CancelScope() as scope:
+        async with open_store() as store:
+            try:
+                scope.cancel()
+                await anyio.sleep_forever()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await store.write(lambda tx: tx.fact_put("last", "words"))
     async with open_store() as store:
-        await _library(store)
-
-        def look(tx: Transaction) -> None:
-            assert _ids(tx.page_search("owl", owner="other", limit=9)) == ["pg_foreign"]
-            assert _ids(tx.page_search("owl", owner=OWNER, pid=Pid("p_1"), limit=9)) == ["pg_owl"]
-            assert _ids(tx.page_search("owl", owner=OWNER, kind=PageKind.NOTE, limit=9)) == ["pg_memory"]
-            tree = _ids(tx.page_search("owl remembered", owner=OWNER, program=Pid("p_1"), limit=9))
-            assert sorted(tree) == ["pg_memory", "pg_mouse", "pg_owl"]
-            assert "pg_hidden" not in _ids(tx.page_search("owl", owner=OWNER, limit=9))
-
-        await store.read(look)
+        assert await store.read(lambda tx: tx.fact_get("last")) == "words"
 
 
-async def any_text_is_a_legal_query(open_store: OpenStore) -> None:
-    """Operators, quotes, half characters and very long texts are words or nothing, never an error."""
-    async with open_store() as store:
-        await _library(store)
-        for query in HOSTILE_QUERIES:
-            await store.read(lambda tx, query=query: tx.page_search(query, owner=OWNER, limit=9))  # type: ignore[misc]
-        for query in ("owl*", '"owl', "title:owl", "(owl", "NOT owl", "owl " * 5_000):
-            hits = await store.read(lambda tx, query=query: tx.page_search(query, owner=OWNER, limit=9))  # type: ignore[misc]
-            assert "pg_owl" in _ids(hits), f"{query!r} holds the word"
-
-
-# Messages, checkpoints, approvals, facts -----------------------------------------------------------------------------
-
-
-async def a_message_is_taken_once_oldest_first(open_store: OpenStore) -> None:
-    """Waiting messages go to their recipient and owner only, each once."""
-    sent = [a_message(f"m_{n}", at=AT + n) for n in range(3)]
-    async with open_store() as store:
-
-        def insert(tx: Transaction) -> None:
-            for message in reversed(sent):
-                tx.message_insert(message)
-            tx.message_insert(a_message("m_other", owner="other"))
-            tx.message_insert(a_message("m_pid", recipient="p_1"))
-
-        await store.write(insert)
-        assert await store.read(lambda tx: tx.message_count(HOST, OWNER)) == 3
-        taken = await store.write(lambda tx: tx.message_take(HOST, OWNER, AT + 9, limit=2))
-        assert taken == [replace(message, taken_at=AT + 9) for message in sent[:2]]
-        assert await store.read(lambda tx: tx.message_count(HOST, OWNER)) == 1
-        taken = await store.write(lambda tx: tx.message_take(HOST, OWNER, AT + 9, limit=9))
-        assert [message.message_id for message in taken] == ["m_2"]
-        assert await store.write(lambda tx: tx.message_take(HOST, OWNER, AT + 9, limit=9)) == []
-        assert await store.read(lambda tx: tx.message_count("p_1", OWNER)) == 1
-        with _refused(Conflict):
-            await store.write(lambda tx: tx.message_insert(sent[0]))
-
-
-async def checkpoints_are_newest_first(open_store: OpenStore) -> None:
-    """A process's checkpoints, the last taken first."""
-    taken = [a_checkpoint("c_1"), a_checkpoint("c_2"), replace(a_checkpoint("c_0", at=AT + 1), manifest=ABSENT)]
-    async with open_store() as store:
-
-        def insert(tx: Transaction) -> None:
-            for checkpoint in taken:
-                tx.checkpoint_insert(checkpoint)
-
-        await store.write(insert)
-        assert await store.read(lambda tx: tx.checkpoint_get("c_0")) == taken[2]
-        assert await store.read(lambda tx: tx.checkpoint_get("c_9")) is None
-        assert await store.read(lambda tx: tx.checkpoint_list(Pid("p_1"), limit=9)) == taken[::-1]
-        assert await store.read(lambda tx: tx.checkpoint_list(Pid("p_1"), limit=1)) == taken[2:]
-        with _refused(Conflict):
-            await store.write(lambda tx: tx.checkpoint_insert(taken[0]))
-
-
-async def a_question_is_found_by_what_it_asks(open_store: OpenStore) -> None:
-    """The newest live question about an action is the one that counts; lists are oldest first."""
-    old, new = an_approval("a_1"), an_approval("a_2", at=AT + 1)
-    spent = an_approval("a_3", at=AT + 2, state=ApprovalState.CLAIMED)
-    async with open_store() as store:
-
-        def insert(tx: Transaction) -> None:
-            for approval in (spent, new, old, an_approval("a_4", owner="other")):
-                tx.approval_insert(approval)
-
-        await store.write(insert)
-
-        def look(tx: Transaction) -> None:
-            assert tx.approval_get("a_1") == old
-            assert tx.approval_get("a_9") is None
-            assert tx.approval_by_digest(OWNER, "d") == new
-            assert tx.approval_by_digest(OWNER, "e") is None
-            assert tx.approval_list(owner=OWNER, states=[ApprovalState.PENDING], limit=9) == [old, new]
-            assert tx.approval_list(owner=OWNER, states=[ApprovalState.PENDING], limit=1) == [old]
-            assert len(tx.approval_list(owner=None, states=[], limit=9)) == 4
-
-        await store.read(look)
-        answer = replace(
-            new, state=ApprovalState.ALLOWED, answered_at=AT, answered_by="cli", remember=True, note="yes", pid=None
-        )
-        await store.write(lambda tx: tx.approval_put(answer))
-        assert await store.read(lambda tx: tx.approval_by_digest(OWNER, "d")) == answer
-        with _refused(NotFound):
-            await store.write(lambda tx: tx.approval_put(an_approval("a_9")))
-        with _refused(Conflict):
-            await store.write(lambda tx: tx.approval_insert(old))
-
-
-async def decisions_pins_and_facts_are_replaced(open_store: OpenStore) -> None:
-    """What is put under a known key takes the place of what was there."""
-    grant = Grant(owner=OWNER, agent="a", tool="t", decision="allow", at=AT)
-    pin = Pin(name="s__b", digest="d", definition="{}", state=PinState.PINNED, pinned_at=AT)
-    async with open_store() as store:
-
-        def put(tx: Transaction) -> None:
-            tx.grant_put(grant)
-            tx.grant_put(replace(grant, decision="deny"))
-            tx.pin_put(pin)
-            tx.pin_put(replace(pin, state=PinState.QUARANTINED, offered_digest="e", offered_definition="[]"))
-            tx.pin_put(replace(pin, name="s__a"))
-            tx.fact_put("name", "one")
-            tx.fact_put("name", "two")
-
-        await store.write(put)
-        assert await store.read(lambda tx: tx.grant_get(OWNER, "a", "t")) == replace(grant, decision="deny")
-        assert await store.read(lambda tx: tx.grant_get("other", "a", "t")) is None
-        pins = await store.read(lambda tx: tx.pin_list())
-        assert [(each.name, each.state) for each in pins] == [
-            ("s__a", PinState.PINNED),
-            ("s__b", PinState.QUARANTINED),
-        ]
-        assert pins[1].offered_definition == "[]"
-        assert await store.read(lambda tx: tx.fact_get("name")) == "two"
-        assert await store.read(lambda tx: tx.fact_get("other")) is None
+UNIT_CHECKS: tuple[Check, ...] = (
+    staged_entries_become_records_in_order,
+    a_seal_that_does_not_follow_changes_nothing,
+    a_unit_that_raises_changes_nothing,
+    a_conflict_that_a_unit_catches_leaves_the_rest_of_it,
+    units_of_one_group_do_not_touch_each_other,
+    a_read_waits_for_no_write_and_sees_none_of_it,
+    a_read_sees_one_state_throughout,
+    a_read_cannot_write,
+    a_unit_cancelled_before_it_began_never_runs,
+    a_unit_cancelled_while_it_runs_is_settled_first,
+    values_no_store_can_hold_are_refused,
+    opening_again_finds_everything,
+    a_closed_store_refuses,
+    whoever_shuts_down_in_a_cancelled_scope_may_still_write,
+)
+CHECKS: tuple[Check, ...] = (*RECORD_CHECKS, *UNIT_CHECKS)
+"""Every check, for a test that takes them one by one."""

@@ -19,6 +19,9 @@ from aos_mcp.abi.syscall import Syscall
 from aos_mcp.tools import audit, execute, memory, message, mount, process
 from aos_mcp.tools.render import hints, input_schema, output_schema, structured
 
+FOR_PEOPLE = {"anthropic/requiresUserInteraction": True}
+"""Tells a host to have the person confirm each call, whatever was allowed before."""
+
 FAMILIES = (process, memory, message, execute, mount, audit)
 
 ROWS_BY_TOOL: Mapping[str, Syscall] = MappingProxyType({row.name: row for row in ROWS if row.tool})
@@ -63,4 +66,5 @@ def _tool(row: Syscall) -> types.Tool:
         # A downstream's result has the downstream's schema, which search_tools tells; it differs from tool to tool.
         output_schema=None if row.result is CallToolResult else output_schema(row.result),
         annotations=hints(row),
+        _meta=FOR_PEOPLE if row.name == "answer_approval" else None,
     )

@@ -34,6 +34,8 @@ FORM: dict[str, Any] = {
 Act = Callable[[], Awaitable[BaseModel]]
 Answer = Callable[[dict[str, object]], Awaitable[BaseModel]]
 """Makes the `answer_approval` call, on behalf of the person."""
+Explain = Callable[[str], Awaitable[str | None]]
+"""Takes an approval's id, and returns the whole question as it is on record."""
 
 
 def is_modern(ctx: ServerRequestContext[Any, Any]) -> bool:
@@ -42,7 +44,12 @@ def is_modern(ctx: ServerRequestContext[Any, Any]) -> bool:
 
 
 async def with_consent(
-    ctx: ServerRequestContext[Any, Any], params: types.CallToolRequestParams, act: Act, answer: Answer
+    ctx: ServerRequestContext[Any, Any],
+    params: types.CallToolRequestParams,
+    *,
+    act: Act,
+    answer: Answer,
+    explain: Explain,
 ) -> BaseModel | types.InputRequiredResult:
     """Act; where a person must allow it first, ask and act again.
 
@@ -60,9 +67,10 @@ async def with_consent(
         closed = reply is not None and reply.action == "cancel"
         if closed or not _can_ask(ctx):
             raise
+        words = await explain(question.approval_id) or question.message
         if is_modern(ctx):
-            return _ask(question)
-        live = await _ask_live(ctx, question)
+            return _ask(question.approval_id, words)
+        live = await _ask_live(ctx, words)
         if live is None or live.action == "cancel":
             raise
         await _settle(question.approval_id, live, answer)
@@ -77,22 +85,18 @@ def _can_ask(ctx: ServerRequestContext[Any, Any]) -> bool:
     return capabilities.elicitation.form is not None or capabilities.elicitation.url is None
 
 
-def _ask(question: ApprovalRequired) -> types.InputRequiredResult:
-    form = types.ElicitRequest(params=types.ElicitRequestFormParams(message=_words(question), requested_schema=FORM))
-    return types.InputRequiredResult(input_requests={INPUT_KEY: form}, request_state=question.approval_id)
+def _ask(approval_id: str, words: str) -> types.InputRequiredResult:
+    form = types.ElicitRequest(params=types.ElicitRequestFormParams(message=words, requested_schema=FORM))
+    return types.InputRequiredResult(input_requests={INPUT_KEY: form}, request_state=approval_id)
 
 
-async def _ask_live(ctx: ServerRequestContext[Any, Any], question: ApprovalRequired) -> types.ElicitResult | None:
+async def _ask_live(ctx: ServerRequestContext[Any, Any], words: str) -> types.ElicitResult | None:
     with anyio.move_on_after(limits.ELICIT_S):
         try:
-            return await ctx.session.elicit_form(_words(question), FORM, related_request_id=ctx.request_id)
+            return await ctx.session.elicit_form(words, FORM, related_request_id=ctx.request_id)
         except (NoBackChannelError, MCPError, ValidationError):
             return None  # the host declared forms and cannot show them: the question stays open elsewhere
     return None
-
-
-def _words(question: ApprovalRequired) -> str:
-    return f"{question.message} Allow it?"
 
 
 def _reply_in(params: types.CallToolRequestParams) -> types.ElicitResult | None:

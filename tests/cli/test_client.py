@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -29,7 +30,7 @@ def scripted(script: Script) -> Iterator[tuple[Client, list[Message]]]:
     got: list[Message] = []
 
     def serve() -> None:
-        with theirs, theirs.makefile("rb") as lines:
+        with contextlib.suppress(BrokenPipeError), theirs, theirs.makefile("rb") as lines:
             for line in lines:
                 got.append(json.loads(line))
                 for reply in script(got[-1]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from aos_mcp.cli.jsonc import JsonError, decode, remove_member, set_member
@@ -106,10 +106,11 @@ JSON = st.recursive(
     indent=st.sampled_from([None, 2, 4, "\t"]),
 )
 def test_any_json_is_edited_without_losing_anything(
-    root: dict[str, object], servers: object, indent: int | str
+    root: dict[str, object], servers: dict[str, object], indent: int | str | None
 ) -> None:
-    before = {**root, "mcpServers": servers}
+    assume("aos" not in servers)
+    before: dict[str, object] = {**root, "mcpServers": servers}
     text = json.dumps(before, indent=indent)
     edited = set_member(text, PATH, ENTRY)
-    assert json.loads(edited) == {**before, "mcpServers": {**before["mcpServers"], "aos": ENTRY}}  # type: ignore[dict-item]
+    assert json.loads(edited) == {**before, "mcpServers": {**servers, "aos": ENTRY}}
     assert json.loads(remove_member(edited, PATH)) == before

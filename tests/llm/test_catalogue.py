@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 import tomllib
@@ -29,9 +30,9 @@ def ignore(_: str) -> None:
 
 def test_importing_the_catalogue_loads_no_sdk() -> None:
     heavy = "{'openai', 'anthropic', 'genai_prices', 'httpx2', 'keyring'}"
-    code = f"import sys, aos_mcp.llm.catalogue; sys.exit(' '.join({heavy} & set(sys.modules)))"
+    code = f"import sys, aos_mcp.llm.catalogue; print(*({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
 
 
 def test_resolving_a_model_loads_no_sdk() -> None:
@@ -40,10 +41,10 @@ import sys
 from aos_mcp.abi.settings import Settings
 from aos_mcp.llm.catalogue import Catalogue
 Catalogue(Settings(), {"OPENAI_API_KEY": "k"}, None).resolve("openai/gpt")
-sys.exit(" ".join({"openai", "anthropic", "genai_prices", "httpx2"} & set(sys.modules)))
+print(*({"openai", "anthropic", "genai_prices", "httpx2"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -52,7 +53,7 @@ async def test_every_row_completes_a_round_trip_with_its_quirks(
 ) -> None:
     row = ROWS[name]
     base = server.url if row.dialect == "anthropic" else f"{server.url}/v1"
-    environ = {variable: "key" for variable in row.key_variables[:1]}
+    environ = dict.fromkeys(row.key_variables[:1], "key")
     settings = Settings(providers={name: ProviderSettings(base_url=base)})
     async with Catalogue(settings, environ, clock) as catalogue:
         model = catalogue.resolve(f"{name}/{row.default_model or 'some-model'}")
@@ -241,7 +242,8 @@ async def test_a_key_is_read_from_where_its_reference_says(
 
 
 async def test_a_key_command_does_not_see_other_keys(server: ProviderServer, clock: Clock) -> None:
-    command = f"cmd:{sys.executable} -c \"import os; print(','.join(sorted(os.environ.keys() & {{'A', 'OPENAI_API_KEY', 'AOS_HTTP_TOKEN'}})))\""
+    seen = "import os; print(*sorted(os.environ.keys() & {'A', 'OPENAI_API_KEY', 'AOS_HTTP_TOKEN'}))"
+    command = f'cmd:{sys.executable} -c "{seen}"'
     environ = {"A": "1", "OPENAI_API_KEY": "k", "AOS_HTTP_TOKEN": "t"}
     assert await key_sent(server, clock, command, environ) == "Bearer A"
 
@@ -255,6 +257,21 @@ async def test_a_key_command_that_gives_nothing_makes_the_provider_unavailable(
 ) -> None:
     with pytest.raises(Unavailable):
         await key_sent(server, clock, reference, {})
+
+
+@pytest.mark.parametrize("key", ["k\u00e9y", "two\nlines"])
+async def test_a_key_that_could_not_be_sent_is_refused(server: ProviderServer, clock: Clock, key: str) -> None:
+    with pytest.raises(Unavailable) as caught:
+        await key_sent(server, clock, "env:MINE", {"MINE": key})
+    assert key not in str(caught.value)
+
+
+async def test_a_keyring_that_is_not_installed_says_how_to_get_it(server: ProviderServer, clock: Clock) -> None:
+    if importlib.util.find_spec("keyring"):
+        pytest.skip("the keyring package is installed here")
+    with pytest.raises(Unavailable) as caught:
+        await key_sent(server, clock, "keyring:aos/mine", {})
+    assert "pip install keyring" in caught.value.hint
 
 
 async def test_a_key_in_place_of_a_reference_is_refused_without_repeating_it(

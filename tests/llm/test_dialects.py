@@ -7,6 +7,7 @@ import json
 import anyio
 import pytest
 
+from aos_mcp.abi import limits
 from aos_mcp.abi.completion import Prompt, ToolRequest, ToolSpec, Turn
 from aos_mcp.abi.errors import ModelError, ModelFault
 from aos_mcp.llm.catalogue import Catalogue
@@ -263,6 +264,22 @@ async def test_an_overload_in_the_middle_keeps_what_had_been_written(
         await catalogue.resolve(MODELS[dialect]).complete(QUESTION, ignore)
     assert caught.value.fault is ModelFault.OVERLOAD
     assert caught.value.partial_text == "one two"
+
+
+@DIALECTS
+async def test_a_call_without_end_is_given_up(
+    catalogue: Catalogue, server: ProviderServer, dialect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = catalogue.resolve(MODELS[dialect])
+    await model.complete(QUESTION, ignore)
+    server.script(Behaviour(text=TEN_WORDS, hang_after=2))
+    monkeypatch.setattr(limits, "MODEL_CALL_S", 0.3)
+    with anyio.fail_after(20):
+        with pytest.raises(ModelError) as caught:
+            await model.complete(QUESTION, ignore)
+        await server.settled()
+    assert caught.value.fault in {ModelFault.CUT_STREAM, ModelFault.TRANSPORT}
+    assert server.stats.disconnects == 1
 
 
 @DIALECTS

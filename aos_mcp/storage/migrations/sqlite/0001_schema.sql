@@ -74,6 +74,7 @@ CREATE TABLE reservation (
 CREATE TABLE payload (
     digest TEXT NOT NULL PRIMARY KEY,
     size_bytes INTEGER NOT NULL,
+    packed INTEGER NOT NULL CHECK (packed IN (0, 1)),
     body BLOB NOT NULL
 ) STRICT;
 

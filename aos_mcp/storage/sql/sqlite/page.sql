@@ -43,6 +43,3 @@ WHERE page_text MATCH :match
         OR page.pid IN (SELECT process.pid FROM process WHERE process.program = :program)
     )
 ORDER BY score DESC, page.serial LIMIT :limit;
-
--- name: page_opening
-SELECT substr(body, 1, :size_bytes) AS opening FROM payload WHERE digest = :digest;

@@ -11,10 +11,24 @@ from typing import Any
 
 TOOLS: dict[str, dict[str, Any]] = {
     name: {"name": name, "description": f"Does {name}.", "inputSchema": {"type": "object"}}
-    for name in ("echo", "hang", "flood", "ask", "progress", "refuse", "unknown", "fail", "grow", "environment", "odd")
+    for name in (
+        "echo",
+        "hang",
+        "flood",
+        "ask",
+        "progress",
+        "refuse",
+        "unknown",
+        "fail",
+        "grow",
+        "environment",
+        "odd",
+        "cancelled",
+    )
 }
 EXTRA = int(os.environ.get("EXTRA_TOOLS", "0"))
 PAGE = 5
+cancelled: list[object] = []
 
 
 def send(**message: object) -> None:
@@ -57,6 +71,8 @@ def call(number: object, params: dict[str, Any]) -> None:
             text(number, "grown")
         case "environment":
             text(number, json.dumps(dict(os.environ)))
+        case "cancelled":
+            text(number, json.dumps(cancelled))
         case "odd":
             send(id=number, result={"content": "not a list"})
 
@@ -86,8 +102,7 @@ def serve() -> None:
             case "tools/call":
                 call(number, params)
             case "notifications/cancelled":
-                sys.stderr.write(f"told to stop {params.get('requestId')}\n")
-                sys.stderr.flush()
+                cancelled.append(params.get("requestId"))
             case _ if number is not None:
                 if "CHOKE" in os.environ:
                     sys.exit("what is that?")

@@ -1,0 +1,7 @@
+"""`python -m aos_mcp`: the same as the command `aos-mcp`."""
+
+import sys
+
+from aos_mcp.entry import main
+
+sys.exit(main())

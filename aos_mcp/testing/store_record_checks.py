@@ -1,0 +1,575 @@
+"""What every verb of `ports.Transaction` promises of its rows, as checks. The entry is `testing.store_checks`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import replace
+
+import anyio
+
+from aos_mcp.abi.approval import ApprovalState, Grant
+from aos_mcp.abi.budget import Reservation
+from aos_mcp.abi.errors import AosError, Conflict, NotFound
+from aos_mcp.abi.handle import Digest, PageId, Pid
+from aos_mcp.abi.journal import Step, StepState
+from aos_mcp.abi.message import HOST
+from aos_mcp.abi.mount import Pin, PinState
+from aos_mcp.abi.page import PageHit, PageKind
+from aos_mcp.abi.process import Process, ProcessState
+from aos_mcp.ports import Store, Transaction
+from aos_mcp.testing.store_samples import (
+    ABSENT,
+    AT,
+    OWNER,
+    a_checkpoint,
+    a_full_page,
+    a_full_process,
+    a_message,
+    a_page,
+    a_process,
+    a_step,
+    an_account,
+    an_approval,
+)
+
+OpenStore = Callable[[], AbstractAsyncContextManager[Store]]
+Check = Callable[[OpenStore], Awaitable[None]]
+
+HOSTILE_QUERIES = (
+    "", " ", '"', "'", '""', "AND", "AND OR NOT", "owl AND", "NEAR(owl", "owl*", "^owl", "title:owl", "-owl", "(", ")",
+    "owl)", "{owl}", "%", "_", "__", ";", "--", "\\", "\N{OWL}", "\N{OWL}\N{ZERO WIDTH JOINER}", "'; DROP TABLE page",
+    "\u0301", "a" * 10_000, "owl " * 5_000, "\ud800", "\x00", "\t\n", "١٢٣", "²",
+)  # fmt: skip
+
+
+@contextmanager
+def refused(kind: type[AosError]) -> Iterator[None]:
+    """Hold the block to raise an error of this kind, with a sentence and a hint."""
+    try:
+        yield
+    except kind as error:
+        assert error.message.endswith("."), "an error is a sentence"
+        assert error.hint, "an error says what to do next"
+        return
+    raise AssertionError(f"this must be refused as {kind.__name__}")
+
+
+# Processes -----------------------------------------------------------------------------------------------------------
+
+
+async def processes_read_back_as_written(open_store: OpenStore) -> None:
+    """Every field of a row comes back as it went in, by pid and by key."""
+    least, full = a_process("p_1"), a_full_process("p_2")
+    async with open_store() as store:
+
+        def insert(tx: Transaction) -> None:
+            tx.process_insert(least)
+            tx.process_insert(full)
+
+        await store.write(insert)
+        assert await store.read(lambda tx: tx.process_get(least.pid)) == least
+        assert await store.read(lambda tx: tx.process_get(full.pid)) == full
+        assert await store.read(lambda tx: tx.process_by_key(OWNER, "key-1")) == full
+        assert await store.read(lambda tx: tx.process_get(Pid("p_3"))) is None
+        assert await store.read(lambda tx: tx.process_by_key("other", "key-1")) is None
+
+
+async def a_known_pid_or_key_is_refused(open_store: OpenStore) -> None:
+    """A pid exists once; an idempotency key once for each owner."""
+    async with open_store() as store:
+        await store.write(lambda tx: tx.process_insert(a_process("p_1", key="k")))
+        with refused(Conflict):
+            await store.write(lambda tx: tx.process_insert(a_process("p_1")))
+        with refused(Conflict):
+            await store.write(lambda tx: tx.process_insert(a_process("p_2", key="k")))
+        await store.write(lambda tx: tx.process_insert(a_process("p_3", key="k", owner="other")))
+        await store.write(lambda tx: tx.process_insert(a_process("p_4")))
+        await store.write(lambda tx: tx.process_insert(a_process("p_5")))
+
+
+async def a_put_is_a_compare_and_set(open_store: OpenStore) -> None:
+    """Of two writers that read the same version one is refused, and what is not there cannot be put."""
+    first = a_process("p_1")
+    full = replace(a_full_process("p_1"), version=0)
+    async with open_store() as store:
+        await store.write(lambda tx: tx.process_insert(first))
+        stored = await store.write(lambda tx: tx.process_put(full))
+        assert stored == replace(full, version=1), "a put returns the row with the next version"
+        assert await store.read(lambda tx: tx.process_get(first.pid)) == stored, "a put stores every field"
+        with refused(Conflict):
+            await store.write(lambda tx: tx.process_put(replace(first, name="late")))
+        with refused(NotFound):
+            await store.write(lambda tx: tx.process_put(a_process("p_2")))
+        assert await store.read(lambda tx: tx.process_get(first.pid)) == stored
+
+
+async def no_put_of_many_is_lost(open_store: OpenStore) -> None:
+    """Units that read and put one row, from many tasks at once, all count."""
+    async with open_store() as store:
+        await store.write(lambda tx: tx.process_insert(a_process("p_1")))
+
+        def step(tx: Transaction) -> None:
+            row = tx.process_get(Pid("p_1"))
+            assert row is not None
+            tx.process_put(replace(row, step=row.step + 1))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(200):
+                tasks.start_soon(store.write, step)
+        row = await store.read(lambda tx: tx.process_get(Pid("p_1")))
+        assert row is not None
+        assert (row.step, row.version) == (200, 200)
+
+
+async def lists_are_newest_first_and_go_on_behind_a_key(open_store: OpenStore) -> None:
+    """Filters narrow, the order is by time and pid, and `after` neither repeats nor skips."""
+    async with open_store() as store:
+
+        def insert(tx: Transaction) -> None:
+            tx.process_insert(a_process("p_a", at=1.0))
+            tx.process_insert(a_process("p_b", at=2.0, parent="p_a", program="p_a", state=ProcessState.RUNNING))
+            tx.process_insert(a_process("p_c", at=2.0, parent="p_a", program="p_a", state=ProcessState.EXITED))
+            tx.process_insert(a_process("p_d", at=3.0, owner="other"))
+
+        await store.write(insert)
+
+        def listed(rows: list[Process]) -> str:
+            return "".join(row.pid.removeprefix("p_") for row in rows)
+
+        def look(tx: Transaction) -> None:
+            assert listed(tx.process_list(limit=9)) == "dcba"
+            assert listed(tx.process_list(limit=2)) == "dc"
+            assert listed(tx.process_list(after=(2.0, "p_c"), limit=9)) == "ba"
+            assert listed(tx.process_list(owner=OWNER, limit=9)) == "cba"
+            assert listed(tx.process_list(parent=Pid("p_a"), limit=9)) == "cb"
+            assert listed(tx.process_list(program=Pid("p_a"), after=(2.0, "p_c"), limit=9)) == "ba"
+            assert listed(tx.process_list(states=[ProcessState.READY], limit=9)) == "da"
+            assert listed(tx.process_list(states=[ProcessState.READY], owner=OWNER, limit=9)) == "a"
+            live = [ProcessState.READY, ProcessState.RUNNING]
+            assert listed(tx.process_list(program=Pid("p_a"), states=live, limit=9)) == "ba"
+            assert listed(tx.process_list(parent=Pid("p_a"), states=live, owner="other", limit=9)) == ""
+            assert listed(tx.process_children(Pid("p_a"))) == "bc"
+            assert tx.process_count(states=live) == 3
+            assert tx.process_count(states=live, parent=Pid("p_a")) == 1
+            assert tx.process_count(states=[]) == 0
+            counts = {state: n for state, n in tx.process_counts().items() if n}
+            assert counts == {ProcessState.READY: 2, ProcessState.RUNNING: 1, ProcessState.EXITED: 1}
+
+        await store.read(look)
+
+
+async def a_prefix_finds_only_the_owners_pids(open_store: OpenStore) -> None:
+    """A prefix is text, not a pattern, and finds nothing of others."""
+    async with open_store() as store:
+
+        def insert(tx: Transaction) -> None:
+            for pid in ("p_aa", "p_ab", "p_b", "pxa"):
+                tx.process_insert(a_process(pid))
+            tx.process_insert(a_process("p_ac", owner="other"))
+
+        await store.write(insert)
+
+        def found(prefix: str, limit: int = 9) -> Callable[[Transaction], list[str]]:
+            return lambda tx: [row.pid for row in tx.process_find_prefix(OWNER, prefix, limit=limit)]
+
+        assert sorted(await store.read(found("p_a"))) == ["p_aa", "p_ab"]
+        assert sorted(await store.read(found("p_"))) == ["p_aa", "p_ab", "p_b"]
+        assert len(await store.read(found("p_", limit=2))) == 2
+        assert await store.read(found("p%")) == []
+
+
+async def ready_processes_come_when_they_are_due(open_store: OpenStore) -> None:
+    """READY rows, the longest unchanged first, not before their hour."""
+    async with open_store() as store:
+
+        def insert(tx: Transaction) -> None:
+            tx.process_insert(replace(a_process("p_late"), updated_at=3.0))
+            tx.process_insert(replace(a_process("p_early"), updated_at=1.0))
+            tx.process_insert(replace(a_process("p_waits"), updated_at=0.0, wake_at=10.0))
+            tx.process_insert(a_process("p_runs", state=ProcessState.RUNNING))
+
+        await store.write(insert)
+        due = [row.pid for row in await store.read(lambda tx: tx.process_ready(9.0, limit=9))]
+        assert due == ["p_early", "p_late"]
+        due = [row.pid for row in await store.read(lambda tx: tx.process_ready(10.0, limit=2))]
+        assert due == ["p_waits", "p_early"]
+
+
+async def leases_are_renewed_without_a_new_version(open_store: OpenStore) -> None:
+    """Renewal reaches every lease of the holder; a put by the holder with an older lease does not shorten it."""
+    mine = replace(a_process("p_1", state=ProcessState.RUNNING, fence=1), lease_holder="a", lease_until=10.0)
+    async with open_store() as store:
+
+        def insert(tx: Transaction) -> None:
+            tx.process_insert(mine)
+            tx.process_insert(replace(mine, pid=Pid("p_2"), state=ProcessState.BLOCKED))
+            tx.process_insert(replace(mine, pid=Pid("p_3"), lease_holder="b"))
+            tx.process_insert(a_process("p_4"))
+
+        await store.write(insert)
+        assert await store.write(lambda tx: tx.process_renew("a", 20.0)) == 2
+        assert await store.write(lambda tx: tx.process_renew("nobody", 20.0)) == 0
+        leased = {row.pid: row.lease_until for row in await store.read(lambda tx: tx.process_leased())}
+        assert leased == {"p_1": 20.0, "p_2": 20.0, "p_3": 10.0}
+        stored = await store.write(lambda tx: tx.process_put(mine))
+        assert (stored.version, stored.lease_until) == (1, 20.0)
+        taken = await store.write(
+            lambda tx: tx.process_put(replace(stored, lease_holder="b", fence=2, lease_until=5.0))
+        )
+        assert taken.lease_until == 5.0, "another holder's lease is its own"
+        left = await store.write(lambda tx: tx.process_put(replace(taken, lease_holder=None, lease_until=None)))
+        assert await store.read(lambda tx: tx.process_get(mine.pid)) == left
+        assert left.lease_until is None
+
+
+# Budgets and payloads ------------------------------------------------------------------------------------------------
+
+
+async def accounts_know_their_ancestors(open_store: OpenStore) -> None:
+    """A chain begins with the account itself and ends at the root."""
+    root, middle, leaf = an_account("root"), an_account("m", parent="root"), an_account("leaf", parent="m")
+    async with open_store() as store:
+
+        def insert(tx: Transaction) -> None:
+            for account in (root, middle, leaf):
+                tx.account_insert(account)
+
+        await store.write(insert)
+        assert await store.read(lambda tx: tx.account_get("leaf")) == leaf
+        assert await store.read(lambda tx: tx.account_chain("leaf")) == [leaf, middle, root]
+        assert await store.read(lambda tx: tx.account_chain("nobody")) == []
+        assert await store.read(lambda tx: tx.accounts_get(["m", "root", "x"])) == {"m": middle, "root": root}
+        poorer = replace(middle, reserved_tokens=0, limit=replace(middle.limit, wall_s=None))
+        await store.write(lambda tx: tx.account_put(poorer))
+        assert await store.read(lambda tx: tx.account_get("m")) == poorer
+        with refused(NotFound):
+            await store.write(lambda tx: tx.account_put(an_account("x")))
+        with refused(Conflict):
+            await store.write(lambda tx: tx.account_insert(leaf))
+
+
+async def a_reservation_is_taken_once(open_store: OpenStore) -> None:
+    """Whoever takes it second gets None."""
+    reservation = Reservation(reservation_id="r", account="a", microusd=10**14, tokens=2, at=AT)
+    async with open_store() as store:
+        await store.write(lambda tx: tx.reservation_insert(reservation))
+        with refused(Conflict):
+            await store.write(lambda tx: tx.reservation_insert(reservation))
+        assert await store.read(lambda tx: tx.reservation_list()) == [reservation]
+        assert await store.write(lambda tx: tx.reservation_take("r")) == reservation
+        assert await store.write(lambda tx: tx.reservation_take("r")) is None
+        assert await store.read(lambda tx: tx.reservation_list()) == []
+
+
+async def a_payload_is_kept_once_by_its_digest(open_store: OpenStore) -> None:
+    """Any bytes come back exactly; the address is their SHA-256."""
+    async with open_store() as store:
+        bodies = (b"", b"\x00\xff" * 5_000, "\N{OWL}".encode())
+        digests = [Digest(hashlib.sha256(body).hexdigest()) for body in bodies]
+        for _ in range(2):
+            assert await store.write(lambda tx: [tx.payload_put(body) for body in bodies]) == digests
+        assert await store.read(lambda tx: [tx.payload_get(digest) for digest in digests]) == list(bodies)
+        assert await store.read(lambda tx: tx.payload_get(ABSENT)) is None
+
+
+# Journal -------------------------------------------------------------------------------------------------------------
+
+
+async def steps_are_in_order(open_store: OpenStore) -> None:
+    """A journal reads forwards, from its end, by request and by what is still open."""
+    steps = [a_step("p_1", n, state=StepState.DONE if n % 2 else StepState.INTENT) for n in range(6)]
+    async with open_store() as store:
+
+        def insert(tx: Transaction) -> None:
+            for step in (*steps, a_step("p_2", 0, request="r"), a_step("p_2", 1, request="r")):
+                tx.step_insert(step)
+
+        await store.write(insert)
+
+        def look(tx: Transaction) -> None:
+            pid = Pid("p_1")
+            assert tx.step_list(pid, limit=99) == steps
+            assert tx.step_list(pid, after=3, limit=99) == steps[4:]
+            assert tx.step_list(pid, after=0, limit=2) == steps[1:3]
+            assert tx.step_last(pid, limit=2) == steps[4:]
+            assert tx.step_open(pid) == steps[::2]
+            assert tx.step_by_request(Pid("p_2"), "r") == a_step("p_2", 1, request="r")
+            assert tx.step_by_request(pid, "r") is None
+            assert tx.step_list(Pid("p_3"), limit=9) == []
+
+        await store.read(look)
+        done = replace(steps[2], state=StepState.UNKNOWN, result=Digest("1" * 64), ended_at=AT)
+        await store.write(lambda tx: tx.step_put(done))
+        assert await store.read(lambda tx: tx.step_open(Pid("p_1"))) == [steps[0], steps[4]]
+        with refused(Conflict):
+            await store.write(lambda tx: tx.step_insert(steps[0]))
+        with refused(NotFound):
+            await store.write(lambda tx: tx.step_put(a_step("p_1", 6)))
+
+
+async def an_older_fence_writes_nothing(open_store: OpenStore) -> None:
+    """A kernel that lost a process cannot add to its journal or end its steps."""
+    old, new = a_step("p_1", 0, fence=4), a_step("p_1", 1, fence=5)
+    async with open_store() as store:
+        await store.write(lambda tx: tx.process_insert(a_process("p_1", fence=4)))
+        await store.write(lambda tx: tx.step_insert(old))
+        await store.write(lambda tx: tx.process_put(a_process("p_1", fence=5)))
+        stale: tuple[Callable[[Transaction], None], ...] = (
+            lambda tx: tx.step_insert(a_step("p_1", 1, fence=4)),
+            lambda tx: tx.step_put(replace(old, state=StepState.DONE)),
+        )
+        for work in stale:
+            with refused(Conflict):
+                await store.write(work)
+        await store.write(lambda tx: tx.step_insert(new))
+        taken_over: Step = replace(old, state=StepState.UNKNOWN, fence=5)
+        await store.write(lambda tx: tx.step_put(taken_over))
+        assert await store.read(lambda tx: tx.step_list(Pid("p_1"), limit=9)) == [taken_over, new]
+
+
+# Pages and search ----------------------------------------------------------------------------------------------------
+
+
+async def pages_read_back_as_written(open_store: OpenStore) -> None:
+    """Every field comes back; a page table is in order."""
+    full = a_full_page("pg_full")
+    async with open_store() as store:
+
+        def insert(tx: Transaction) -> None:
+            tx.page_insert(full, "")
+            tx.page_insert(a_page("pg_b", position=1), "")
+            tx.page_insert(a_page("pg_a", position=1), "")
+            tx.page_insert(a_page("pg_other", pid="p_2", request="call_1", kind=PageKind.REPLY), "")
+            tx.page_insert(a_page("pg_memory", pid=None), "")
+
+        await store.write(insert)
+
+        def look(tx: Transaction) -> None:
+            assert tx.page_get(full.page_id) == full
+            assert [page.page_id for page in tx.page_table(Pid("p_1"))] == ["pg_a", "pg_b", "pg_full"]
+            assert tx.page_by_request(Pid("p_1"), "call_1") == full
+            assert tx.page_by_request(Pid("p_2"), "call_1") is None, "only a result answers a request"
+            assert tx.page_get(PageId("pg_none")) is None
+
+        await store.read(look)
+        changed = replace(a_page("pg_full"), title="anew", resident=False, left_why="cold", left_at=AT)
+        await store.write(lambda tx: tx.page_put(changed))
+        assert await store.read(lambda tx: tx.page_get(full.page_id)) == changed
+        with refused(NotFound):
+            await store.write(lambda tx: tx.page_put(a_page("pg_none")))
+        with refused(Conflict):
+            await store.write(lambda tx: tx.page_insert(full, ""))
+
+
+async def _library(store: Store) -> None:
+    """Fill a store with pages to search."""
+    texts = {
+        "pg_owl": ("p_1", "birds", "The owl hunted at night, and owls hunt silently. An owl sees."),
+        "pg_mouse": ("p_2", "rodents", "A mouse runs from the owl. " + "Nothing else happens here. " * 40),
+        "pg_long": ("p_3", "memory", "Some remembered the running of a café in Zürich."),
+        "pg_chinese": ("p_1", "", "我们把数据库放在本地磁盘上。"),
+    }
+
+    def insert(tx: Transaction) -> None:
+        tx.process_insert(a_process("p_1"))
+        tx.process_insert(a_process("p_2", parent="p_1", program="p_1"))
+        tx.process_insert(a_process("p_3"))
+        for page_id, (pid, title, text) in texts.items():
+            digest = tx.payload_put(text.encode())
+            tx.page_insert(a_page(page_id, pid=pid, title=title, digest=digest), text)
+        tx.page_insert(a_page("pg_memory", pid=None, kind=PageKind.NOTE), "An owl of long-term memory.")
+        tx.page_insert(a_page("pg_foreign", owner="other"), "A foreign owl.")
+        tx.page_insert(a_page("pg_hidden", title="owl"), "")
+
+    await store.write(insert)
+
+
+def _ids(hits: list[PageHit]) -> list[str]:
+    return [hit.page.page_id for hit in hits]
+
+
+async def search_finds_the_best_page_first(open_store: OpenStore) -> None:
+    """Words are found by their stem, in text and title, in any script; better pages score higher."""
+    async with open_store() as store:
+        await _library(store)
+
+        def look(tx: Transaction) -> None:
+            hits = tx.page_search("Where does the owl hunt?", owner=OWNER, limit=9)
+            assert hits[0].page.page_id == "pg_owl"
+            assert hits[0].page == tx.page_get(PageId("pg_owl"))
+            assert "hunt" in hits[0].excerpt
+            scores = [hit.score for hit in hits]
+            assert scores == sorted(scores, reverse=True)
+            assert min(scores) > 0
+            assert len(tx.page_search("owl", owner=OWNER, limit=2)) == 2
+            assert _ids(tx.page_search("run remember", owner=OWNER, limit=1)) == ["pg_long"]
+            assert _ids(tx.page_search("cafe zurich", owner=OWNER, limit=9)) == ["pg_long"]
+            assert _ids(tx.page_search("rodents", owner=OWNER, limit=9)) == ["pg_mouse"]
+            assert _ids(tx.page_search("数据库", owner=OWNER, limit=9)) == ["pg_chinese"]
+            assert "数据库" in tx.page_search("数据库", owner=OWNER, limit=9)[0].excerpt
+            assert tx.page_search("elephant", owner=OWNER, limit=9) == []
+
+        await store.read(look)
+
+
+async def search_stays_within_its_bounds(open_store: OpenStore) -> None:
+    """An owner, a context, a program and a kind narrow; a page inserted without text is not found."""
+    async with open_store() as store:
+        await _library(store)
+
+        def look(tx: Transaction) -> None:
+            assert _ids(tx.page_search("owl", owner="other", limit=9)) == ["pg_foreign"]
+            assert _ids(tx.page_search("owl", owner=OWNER, pid=Pid("p_1"), limit=9)) == ["pg_owl"]
+            assert _ids(tx.page_search("owl", owner=OWNER, kind=PageKind.NOTE, limit=9)) == ["pg_memory"]
+            tree = _ids(tx.page_search("owl remembered", owner=OWNER, program=Pid("p_1"), limit=9))
+            assert sorted(tree) == ["pg_memory", "pg_mouse", "pg_owl"]
+            assert "pg_hidden" not in _ids(tx.page_search("owl", owner=OWNER, limit=9))
+
+        await store.read(look)
+
+
+async def any_text_is_a_legal_query(open_store: OpenStore) -> None:
+    """Operators, quotes, half characters and very long texts are words or nothing, never an error."""
+    async with open_store() as store:
+        await _library(store)
+
+        def look(tx: Transaction) -> None:
+            for query in HOSTILE_QUERIES:
+                tx.page_search(query, owner=OWNER, limit=9)
+            for query in ("owl*", '"owl', "title:owl", "(owl", "NOT owl", "owl " * 5_000):
+                assert "pg_owl" in _ids(tx.page_search(query, owner=OWNER, limit=9)), f"{query!r} holds the word"
+
+        await store.read(look)
+
+
+# Messages, checkpoints, approvals, facts -----------------------------------------------------------------------------
+
+
+async def a_message_is_taken_once_oldest_first(open_store: OpenStore) -> None:
+    """Waiting messages go to their recipient and owner only, each once."""
+    sent = [a_message(f"m_{n}", at=AT + n) for n in range(3)]
+    async with open_store() as store:
+
+        def insert(tx: Transaction) -> None:
+            for message in reversed(sent):
+                tx.message_insert(message)
+            tx.message_insert(a_message("m_other", owner="other"))
+            tx.message_insert(a_message("m_pid", recipient="p_1"))
+
+        await store.write(insert)
+        assert await store.read(lambda tx: tx.message_count(HOST, OWNER)) == 3
+        taken = await store.write(lambda tx: tx.message_take(HOST, OWNER, AT + 9, limit=2))
+        assert taken == [replace(message, taken_at=AT + 9) for message in sent[:2]]
+        assert await store.read(lambda tx: tx.message_count(HOST, OWNER)) == 1
+        taken = await store.write(lambda tx: tx.message_take(HOST, OWNER, AT + 9, limit=9))
+        assert [message.message_id for message in taken] == ["m_2"]
+        assert await store.write(lambda tx: tx.message_take(HOST, OWNER, AT + 9, limit=9)) == []
+        assert await store.read(lambda tx: tx.message_count("p_1", OWNER)) == 1
+        with refused(Conflict):
+            await store.write(lambda tx: tx.message_insert(sent[0]))
+
+
+async def checkpoints_are_newest_first(open_store: OpenStore) -> None:
+    """A process's checkpoints, the last taken first."""
+    taken = [a_checkpoint("c_1"), a_checkpoint("c_2"), replace(a_checkpoint("c_0", at=AT + 1), manifest=ABSENT)]
+    async with open_store() as store:
+
+        def insert(tx: Transaction) -> None:
+            for checkpoint in taken:
+                tx.checkpoint_insert(checkpoint)
+
+        await store.write(insert)
+        assert await store.read(lambda tx: tx.checkpoint_get("c_0")) == taken[2]
+        assert await store.read(lambda tx: tx.checkpoint_get("c_9")) is None
+        assert await store.read(lambda tx: tx.checkpoint_list(Pid("p_1"), limit=9)) == taken[::-1]
+        assert await store.read(lambda tx: tx.checkpoint_list(Pid("p_1"), limit=1)) == taken[2:]
+        with refused(Conflict):
+            await store.write(lambda tx: tx.checkpoint_insert(taken[0]))
+
+
+async def a_question_is_found_by_what_it_asks(open_store: OpenStore) -> None:
+    """The newest live question about an action is the one that counts; lists are oldest first."""
+    old, new = an_approval("a_1"), an_approval("a_2", at=AT + 1)
+    spent = an_approval("a_3", at=AT + 2, state=ApprovalState.CLAIMED)
+    async with open_store() as store:
+
+        def insert(tx: Transaction) -> None:
+            for approval in (spent, new, old, an_approval("a_4", owner="other")):
+                tx.approval_insert(approval)
+
+        await store.write(insert)
+
+        def look(tx: Transaction) -> None:
+            assert tx.approval_get("a_1") == old
+            assert tx.approval_get("a_9") is None
+            assert tx.approval_by_digest(OWNER, "d") == new
+            assert tx.approval_by_digest(OWNER, "e") is None
+            assert tx.approval_list(owner=OWNER, states=[ApprovalState.PENDING], limit=9) == [old, new]
+            assert tx.approval_list(owner=OWNER, states=[ApprovalState.PENDING], limit=1) == [old]
+            assert len(tx.approval_list(owner=None, states=[], limit=9)) == 4
+
+        await store.read(look)
+        answer = replace(
+            new, state=ApprovalState.ALLOWED, answered_at=AT, answered_by="cli", remember=True, note="yes", pid=None
+        )
+        await store.write(lambda tx: tx.approval_put(answer))
+        assert await store.read(lambda tx: tx.approval_by_digest(OWNER, "d")) == answer
+        with refused(NotFound):
+            await store.write(lambda tx: tx.approval_put(an_approval("a_9")))
+        with refused(Conflict):
+            await store.write(lambda tx: tx.approval_insert(old))
+
+
+async def decisions_pins_and_facts_are_replaced(open_store: OpenStore) -> None:
+    """What is put under a known key takes the place of what was there."""
+    grant = Grant(owner=OWNER, agent="a", tool="t", decision="allow", at=AT)
+    pin = Pin(name="s__b", digest="d", definition="{}", state=PinState.PINNED, pinned_at=AT)
+    async with open_store() as store:
+
+        def put(tx: Transaction) -> None:
+            tx.grant_put(grant)
+            tx.grant_put(replace(grant, decision="deny"))
+            tx.pin_put(pin)
+            tx.pin_put(replace(pin, state=PinState.QUARANTINED, offered_digest="e", offered_definition="[]"))
+            tx.pin_put(replace(pin, name="s__a"))
+            tx.fact_put("name", "one")
+            tx.fact_put("name", "two")
+
+        await store.write(put)
+        assert await store.read(lambda tx: tx.grant_get(OWNER, "a", "t")) == replace(grant, decision="deny")
+        assert await store.read(lambda tx: tx.grant_get("other", "a", "t")) is None
+        pins = await store.read(lambda tx: tx.pin_list())
+        assert [(each.name, each.state) for each in pins] == [
+            ("s__a", PinState.PINNED),
+            ("s__b", PinState.QUARANTINED),
+        ]
+        assert pins[1].offered_definition == "[]"
+        assert await store.read(lambda tx: tx.fact_get("name")) == "two"
+        assert await store.read(lambda tx: tx.fact_get("other")) is None
+
+
+RECORD_CHECKS: tuple[Check, ...] = (
+    processes_read_back_as_written,
+    a_known_pid_or_key_is_refused,
+    a_put_is_a_compare_and_set,
+    no_put_of_many_is_lost,
+    lists_are_newest_first_and_go_on_behind_a_key,
+    a_prefix_finds_only_the_owners_pids,
+    ready_processes_come_when_they_are_due,
+    leases_are_renewed_without_a_new_version,
+    accounts_know_their_ancestors,
+    a_reservation_is_taken_once,
+    a_payload_is_kept_once_by_its_digest,
+    steps_are_in_order,
+    an_older_fence_writes_nothing,
+    pages_read_back_as_written,
+    search_finds_the_best_page_first,
+    search_stays_within_its_bounds,
+    any_text_is_a_legal_query,
+    a_message_is_taken_once_oldest_first,
+    checkpoints_are_newest_first,
+    a_question_is_found_by_what_it_asks,
+    decisions_pins_and_facts_are_replaced,
+)

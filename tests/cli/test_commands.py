@@ -1,0 +1,394 @@
+"""Every command, as a process of its own, against a real daemon in a scratch home."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aos_mcp
+
+CALL_S = 60  # The longest one command may take on a machine under load.
+
+SETTINGS = """\
+[sandbox]
+drivers = ["bwrap"]
+
+[[rules]]
+effect = "deny"
+tool = "sandbox_exec"
+args = { command = "*forbidden*" }
+reason = "a test says so"
+
+[[rules]]
+effect = "ask"
+tool = "sandbox_exec"
+args = { command = "*please*" }
+"""
+
+PRICE = {"input": 1, "cached": 1, "written": 1, "output": 1}
+HEADER = {"aos_replay": 1, "model": "anthropic/claude-test", "price": PRICE}
+GIVE_UP = {"name": "exit", "arguments": {"result": "It cannot be done.", "failed": True}}
+RECORDINGS: dict[str, list[dict[str, Any]]] = {
+    "hello": [{"reply": {"text": "Hello, world."}}],
+    "hopeless": [{"reply": {"text": "No.", "requests": [GIVE_UP]}}],
+    "slow": [{"reply": {"text": "never"}, "delay_s": 3_600}],
+}
+
+needs_bwrap = pytest.mark.skipif(
+    shutil.which("bwrap") is None and not os.environ.get("CI"), reason="bubblewrap is not installed"
+)
+
+
+class Aos:
+    """The command, with a home of its own and nothing of the caller's environment."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "AOS_HOME": str(home / "aos"),
+            "PYTHONPATH": str(Path(aos_mcp.__file__).parents[1]),
+        }
+        replays = home / "aos" / "replays"
+        replays.mkdir(parents=True, mode=0o700)
+        for name, turns in RECORDINGS.items():
+            lines = "\n".join(json.dumps(line) for line in [HEADER, *turns])
+            (replays / f"{name}.jsonl").write_text(lines, "utf-8")
+        (home / "aos").chmod(0o700)
+        (home / "aos" / "aos.toml").write_text(SETTINGS, "utf-8")
+
+    def argv(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "aos_mcp", *arguments]
+
+    def __call__(self, *arguments: str, code: int = 0, stdin: str = "") -> str:
+        """Run a command to its end, check its exit code, and return what it wrote to stdout."""
+        ran = subprocess.run(
+            self.argv(*arguments), env=self.env, input=stdin, capture_output=True, encoding="utf-8", timeout=CALL_S,
+            cwd=self.home, check=False,
+        )  # fmt: skip
+        assert ran.returncode == code, f"{arguments}: {ran.returncode}\n{ran.stdout}\n{ran.stderr}"
+        return ran.stdout
+
+    def json(self, *arguments: str, code: int = 0, stdin: str = "") -> Any:
+        """Run a command with --json and return the document."""
+        return json.loads(self(*arguments, "--json", code=code, stdin=stdin))
+
+    def lines(self, *arguments: str, code: int = 0) -> list[Any]:
+        """Run a command with --json that writes one document a line."""
+        return [json.loads(line) for line in self(*arguments, "--json", code=code).splitlines()]
+
+    def run(self, recording: str, task: str = "Say hello.") -> str:
+        """Start an agent that plays a recording and return its pid."""
+        pid = self.json("run", task, "--model", f"replay/{recording}")["pid"]
+        assert isinstance(pid, str)
+        return pid
+
+
+@pytest.fixture(scope="module")
+def aos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aos]:
+    command = Aos(tmp_path_factory.mktemp("cli"))
+    yield command
+    command("stop")
+
+
+@pytest.fixture
+def idle(tmp_path: Path) -> Aos:
+    """Give a home in which no daemon runs and none is started."""
+    return Aos(tmp_path)
+
+
+# Agents
+
+
+def test_the_first_command_starts_a_kernel_and_finds_no_agents(aos: Aos) -> None:
+    assert aos.json("ps", "--state", "stopped") == {"agents": []}
+
+
+def test_an_agent_is_started_waited_for_and_listed(aos: Aos) -> None:
+    pid = aos("run", "Say hello.", "--model", "replay/hello", "--name", "greeter").strip()
+    waited = aos.json("wait", pid)
+    agent = waited["agents"][0]
+    assert (agent["exit_code"], agent["result"], agent["replayed"]) == ("done", "Hello, world.", True)
+    assert aos("wait", pid[:10]).strip() == "Hello, world."
+    rows = aos.json("ps", "--all")["agents"]
+    assert {row["pid"]: row["name"] for row in rows}[pid] == "greeter"
+    assert pid[:12] in aos("ps", "--all")
+
+
+def test_the_task_can_come_from_standard_input(aos: Aos) -> None:
+    pid = aos.json("run", "-", "--model", "replay/hello", stdin="Say hello, please.\n")["pid"]
+    aos("wait", pid)
+    assert aos.json("logs", pid)["entries"][0]["text"].strip() == "Say hello, please."
+
+
+def test_following_an_agent_shows_its_work_and_ends_with_its_code(aos: Aos) -> None:
+    lines = aos.lines("run", "Say hello.", "--model", "replay/hello", "--follow")
+    assert [line["kind"] for line in lines] == ["task", "reply", "exit"]
+    assert lines[-1]["agent"]["result"] == "Hello, world."
+    shown = aos("run", "Try it.", "--model", "replay/hopeless", "--follow", code=1)
+    assert "It cannot be done." in shown
+
+
+def test_logs_tell_what_was_said_in_order(aos: Aos) -> None:
+    pid = aos.run("hopeless", "Try it.")
+    aos("wait", pid, code=1)
+    told = aos.json("logs", pid)
+    assert told["process"]["pid"] == pid
+    assert [entry["kind"] for entry in told["entries"]][:2] == ["task", "reply"]
+    assert told["entries"][1]["at"] is not None
+    assert "Try it." in aos("logs", pid)
+    assert aos.lines("logs", pid, "--follow", code=1)[-1]["kind"] == "exit"
+
+
+def test_an_agent_that_gives_up_makes_the_waiter_fail(aos: Aos) -> None:
+    assert aos.json("wait", aos.run("hopeless"), code=1)["agents"][0]["exit_code"] == "failed"
+
+
+def test_an_agent_without_budget_left_has_an_exit_code_of_its_own(aos: Aos) -> None:
+    pid = aos.json("run", "Say hello.", "--model", "replay/hello", "--budget-tokens", "1")["pid"]
+    assert aos.json("wait", pid, code=4)["agents"][0]["exit_code"] == "budget_exhausted"
+
+
+def test_waiting_can_run_out_of_time_and_a_kill_ends_it(aos: Aos) -> None:
+    pid = aos.run("slow")
+    assert aos.json("wait", pid, "--timeout", "0.2", code=7)["timed_out"] is True
+    assert aos.json("send", pid, "Are you there?")["message_id"].startswith("m_")
+    assert pid in {row["pid"] for row in aos.json("ps")["agents"]}
+    assert aos.json("signal", pid, "kill", "--reason", "enough")["state"] == "exited"
+    assert aos.json("wait", pid, code=1)["agents"][0]["exit_code"] == "killed"
+    assert aos.json("send", pid, "Still there?", code=1)["error"]["code"] == "conflict"
+
+
+def test_waiting_for_any_ends_with_the_first(aos: Aos) -> None:
+    slow, quick = aos.run("slow"), aos.run("hello")
+    waited = aos.json("wait", slow, quick, "--any")
+    assert {agent["pid"]: agent.get("exit_code") for agent in waited["agents"]} == {slow: None, quick: "done"}
+    aos("signal", slow, "kill")
+
+
+def test_a_checkpoint_is_restored_as_a_new_agent(aos: Aos) -> None:
+    pid = aos.run("hello")
+    aos("wait", pid)
+    saved = aos.json("checkpoint", pid, "--label", "after hello")
+    restored = aos.json("restore", saved["checkpoint_id"], "--name", "again")
+    assert restored["pid"] not in {pid, None}
+    assert aos.json("restore", "cp_" + "a" * 26, code=5)["error"]["code"] == "not_found"
+
+
+def test_what_is_not_there_and_what_is_malformed_are_told_apart(aos: Aos) -> None:
+    assert aos.json("wait", "p_" + "a" * 26, code=5)["error"]["code"] == "not_found"
+    assert aos.json("logs", "p_" + "a" * 26, code=5)["error"]["code"] == "not_found"
+    assert aos.json("wait", "nonsense!", code=2)["error"]["code"] == "invalid"
+    aos("signal", "p_abc", "explode", code=2)
+    aos("no-such-command", code=2)
+
+
+def test_without_any_model_it_says_what_would_give_one(aos: Aos) -> None:
+    failure = aos.json("run", "Say hello.", code=6)["error"]
+    assert failure["code"] == "unavailable"
+    assert "ANTHROPIC_API_KEY" in failure["message"] + failure["hint"]
+
+
+# Pages, the sandbox, approvals
+
+
+def test_a_page_comes_back_exactly(aos: Aos) -> None:
+    text = "first line\n\tünïcode 中\u202e \x07 end without newline"
+    page = aos.json("page", "out", "-", "--title", "odd characters", stdin=text)
+    assert aos("page", "in", page["page_id"]) == text
+    assert aos.json("page", "in", page["page_id"], "--offset", "6", "--limit", "4")["content"] == "line"
+
+
+def test_a_long_page_is_read_to_its_end(aos: Aos) -> None:
+    text = "".join(f"line {n}\n" for n in range(20_000))
+    page = aos("page", "out", "-", stdin=text).strip()
+    assert aos("page", "in", page) == text
+
+
+def test_pages_are_found_by_words(aos: Aos) -> None:
+    page = aos("page", "out", "The zeppelin lands at noon.").strip()
+    assert aos.json("page", "search", "zeppelin")["hits"][0]["page_id"] == page
+    assert page in aos("page", "search", "zeppelin")
+    assert aos.json("page", "in", "pg_" + "a" * 26, code=5)["error"]["code"] == "not_found"
+
+
+@needs_bwrap
+@pytest.mark.bwrap
+def test_a_command_runs_in_the_sandbox_with_the_given_input(aos: Aos) -> None:
+    ran = aos.json("exec", "--stdin", "--workspace", "w1", "-c", "cat; echo oops >&2; exit 3", stdin="hi", code=1)
+    assert (ran["stdout"], ran["stderr"], ran["exit_code"]) == ("hi", "oops\n", 3)
+    assert aos("exec", "--workspace", "w1", "--", "echo", "-n", "a  b") == "a  b"
+
+
+@needs_bwrap
+@pytest.mark.bwrap
+def test_a_command_that_takes_too_long_ends_with_a_code_of_its_own(aos: Aos) -> None:
+    assert aos.json("exec", "--timeout", "0.5", "-c", "sleep 60", code=7)["timed_out"] is True
+
+
+def test_exec_wants_one_of_a_command_and_a_text(aos: Aos) -> None:
+    aos("exec", code=2)
+    aos("exec", "-c", "true", "--", "true", code=2)
+
+
+def test_what_a_rule_forbids_is_denied(aos: Aos) -> None:
+    assert aos.json("exec", "-c", "echo forbidden", code=3)["error"]["code"] == "denied"
+
+
+@needs_bwrap
+@pytest.mark.bwrap
+def test_what_was_asked_about_is_done_once_it_was_allowed(aos: Aos) -> None:
+    assert aos.json("exec", "-c", "echo please", code=3)["error"]["code"] == "approval_required"
+    waiting = aos.json("approvals")["approvals"]
+    assert [row["tool"] for row in waiting] == ["sandbox_exec"]
+    assert waiting[0]["approval_id"] in aos("approvals")
+    assert aos.json("approvals", "allow", waiting[0]["approval_id"])["state"] == "allowed"
+    assert aos("exec", "-c", "echo please") == "please\n"
+    assert aos("approvals").strip() == "Nothing waits for you."
+
+
+def test_what_was_denied_stays_denied(aos: Aos) -> None:
+    aos("exec", "-c", "echo pretty please", code=3)
+    waiting = aos.json("approvals")["approvals"]
+    assert aos.json("approvals", "deny", waiting[-1]["approval_id"], "--note", "no")["state"] == "denied"
+    assert aos.json("exec", "-c", "echo pretty please", code=3)["error"]["code"] == "denied"
+
+
+# The audit log
+
+
+def test_the_log_is_shown_and_verified(aos: Aos) -> None:
+    aos("page", "out", "something on record")
+    records = aos.json("audit", "tail", "-n", "500")["records"]
+    assert "page_out" in {record["call"] for record in records}
+    assert "page_out" in aos("audit", "tail", "-n", "500")
+    assert aos.json("audit", "verify")["ok"] is True
+
+
+def test_an_export_is_checked_without_a_kernel_and_a_changed_one_is_caught(aos: Aos, idle: Aos) -> None:
+    aos("page", "out", "something on record")
+    aos("audit", "verify")
+    out = idle.home / "audit.jsonl"
+    aos("audit", "export", "--out", str(out))
+    assert idle.json("audit", "verify", "--file", str(out))["ok"] is True
+    lines = out.read_text("utf-8").splitlines()
+    changed = [lines[0], lines[1].replace('"outcome": "ok"', '"outcome": "denied"'), *lines[2:]]
+    out.write_text("\n".join(changed), "utf-8")
+    assert idle.json("audit", "verify", "--file", str(out), code=1)["first_bad"] == 2
+    out.write_text("\n".join(lines[:-2] + lines[-1:]), "utf-8")
+    assert "missing" in idle.json("audit", "verify", "--file", str(out), code=1)["why"]
+    out.write_text("not an export", "utf-8")
+    assert idle.json("audit", "verify", "--file", str(out), code=2)["error"]["code"] == "invalid"
+    assert aos.json("audit", "export", "--out", str(out), code=1)["error"]["code"] == "conflict"
+
+
+# The kernel
+
+
+def test_status_top_and_mounts_show_the_kernel(aos: Aos) -> None:
+    aos("ps")
+    status = aos.json("status")
+    assert status["version"] == aos_mcp.__version__
+    assert {"agents", "providers", "mounts", "sandbox", "budget", "approvals"} <= set(status)
+    assert "sandbox" in aos("status")
+    picture = aos.json("top", "--once")
+    assert set(picture) == {"status", "agents"}
+    assert "PID" in aos("top", "--once")
+    assert aos.json("mounts") == {"mounts": []}
+
+
+def test_recordings_are_listed_with_what_is_wrong_with_them(aos: Aos) -> None:
+    (aos.home / "aos" / "replays" / "broken.jsonl").write_text("{", "utf-8")
+    rows = {row["name"]: row for row in aos.json("replay")["recordings"]}
+    assert (rows["hello"]["turns"], rows["hello"]["model"]) == (1, "anthropic/claude-test")
+    assert rows["broken"]["error"]
+    assert "replay/hello" in aos("replay")
+
+
+def test_doctor_finds_this_installation_sound(aos: Aos) -> None:
+    aos("ps")
+    ran = subprocess.run(aos.argv("doctor", "--json"), env=aos.env, capture_output=True, timeout=CALL_S, check=False)
+    report = json.loads(ran.stdout)
+    checks = {check["check"]: check for check in report["checks"]}
+    assert {"python", "home", "disk", "docker", "bwrap", "node", "config", "models", "kernel", "sandbox"} <= set(checks)
+    assert [checks[name]["status"] for name in ("python", "home", "config", "kernel")] == ["ok"] * 4
+    assert all(check["mend"] for check in report["checks"] if check["status"] != "ok")
+    assert ran.returncode == (0 if report["ok"] else 1)
+
+
+def test_a_kernel_in_the_foreground_ends_at_a_signal_and_is_alone(idle: Aos) -> None:
+    assert idle.json("status", code=6)["error"]["code"] == "unavailable"
+    with subprocess.Popen(idle.argv("serve"), env=idle.env, stderr=subprocess.DEVNULL) as served:
+        while subprocess.run(idle.argv("status"), env=idle.env, capture_output=True, check=False).returncode != 0:
+            assert served.poll() is None
+        idle("serve", code=1)
+        served.send_signal(signal.SIGTERM)
+        assert served.wait(CALL_S) == 0
+    assert idle.json("status", code=6)["error"]["code"] == "unavailable"
+
+
+def test_stop_ends_the_kernel_and_says_when_there_was_none(idle: Aos) -> None:
+    idle("ps")
+    assert idle.json("stop") == {"stopped": True, "was_running": True}
+    assert idle.json("stop") == {"stopped": False, "was_running": False}
+    assert not (idle.home / "aos" / "kernel.sock").exists()
+
+
+# What needs no kernel
+
+
+def test_the_configuration_is_checked_and_shown(idle: Aos) -> None:
+    assert idle.json("config", "check")["ok"] is True
+    assert idle.json("config", "show")["sandbox"]["drivers"] == ["bwrap"]
+    assert 'sandbox.drivers = ["bwrap"]' in idle("config", "show")
+    (idle.home / "aos" / "aos.toml").write_text("budgets = 1\n", "utf-8")
+    failure = idle.json("config", "check", code=2)["error"]
+    assert "'budget'" in failure["hint"]
+    assert idle.json("doctor", code=1)["ok"] is False
+
+
+def test_providers_are_listed_with_their_variables(idle: Aos) -> None:
+    rows = {row["provider"]: row for row in idle.json("models", "list")["providers"]}
+    assert (rows["anthropic"]["key"], rows["anthropic"]["variables"]) == ("missing", ["ANTHROPIC_API_KEY"])
+    idle.env["ANTHROPIC_API_KEY"] = "a-secret-key-of-a-test"
+    shown = idle("models", "list", "--json")
+    assert {row["provider"]: row for row in json.loads(shown)["providers"]}["anthropic"]["key"] == "set"
+    assert "a-secret-key-of-a-test" not in shown
+
+
+def test_agent_definitions_are_listed_and_checked(idle: Aos) -> None:
+    folder = idle.home / ".aos" / "agents"
+    folder.mkdir(parents=True)
+    (folder / "critic.md").write_text("---\nname: critic\ndescription: Finds faults.\n---\nBe strict.\n", "utf-8")
+    assert [row["name"] for row in idle.json("agents", "list")["agents"]] == ["critic"]
+    assert idle.json("agents", "check")["wrong"] == []
+    (folder / "broken.md").write_text("no front matter", "utf-8")
+    assert "front matter" in idle.json("agents", "check", code=2)["wrong"][0]["message"]
+
+
+def test_none_of_them_starts_a_kernel(idle: Aos) -> None:
+    for command in (["config", "check"], ["models", "list"], ["replay"], ["agents", "list"]):
+        idle(*command)
+    assert not (idle.home / "aos" / "daemon.log").exists()
+
+
+def test_the_version_and_the_help_are_told(idle: Aos) -> None:
+    assert idle("--version").strip() == f"aos-mcp {aos_mcp.__version__}"
+    assert "Exit codes: 0 done, 1 failed" in idle("--help")
+
+
+def test_a_command_that_talks_to_the_kernel_loads_nothing_heavy(idle: Aos) -> None:
+    heavy = "{'mcp', 'openai', 'anthropic', 'docker', 'pydantic', 'rich', 'anyio', 'numpy'}"
+    probe = f"import sys, aos_mcp.cli.app; sys.exit(', '.join({heavy} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", probe], env=idle.env, capture_output=True, timeout=CALL_S, check=False)
+    assert (ran.returncode, ran.stderr) == (0, b"")

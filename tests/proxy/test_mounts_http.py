@@ -1,0 +1,200 @@
+"""Servers behind a URL: both transports, refusals, restarts, and what we send."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import anyio
+import pytest
+
+from aos_mcp.abi.errors import TimedOut, Unavailable, UnknownOutcome
+from aos_mcp.abi.mount import MountState
+from aos_mcp.abi.settings import MountSettings
+from aos_mcp.testing.mount_checks import check_mounts, mounted, status_of, until, until_up
+
+SERVER = Path(__file__).parent / "servers" / "sdk_server.py"
+TEST_S = 90
+
+Started = tuple[int, "subprocess.Popen[str]"]
+Start = Callable[..., Started]
+
+BOTH = pytest.mark.parametrize("transport", ["http", "sse"])
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts the server on a port (0 picks one); returns the port and the process."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(transport: str, port: int = 0) -> Started:
+        command = [sys.executable, str(SERVER), transport, str(port)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout is not None
+        return int(process.stdout.readline()), process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def remote(transport: str, port: int, **more: object) -> MountSettings:
+    path = {"http": "mcp", "sse": "sse"}[transport]
+    url = f"http://127.0.0.1:{port}/{path}"
+    return MountSettings.model_validate({"url": url, "transport": transport, **more})
+
+
+@BOTH
+async def test_the_driver_keeps_the_contract_over_a_url(start: Start, transport: str) -> None:
+    port, _ = start(transport)
+    with anyio.fail_after(TEST_S):
+        async with mounted({"far": remote(transport, port)}) as table:
+            await check_mounts(table, "far__add", {"a": 1, "b": 2})
+            assert status_of(table, "far").transport == transport
+
+
+@BOTH
+async def test_list_changes_of_a_far_server_are_followed(start: Start, transport: str) -> None:
+    port, _ = start(transport)
+    with anyio.fail_after(TEST_S):
+        async with mounted({"far": remote(transport, port)}) as table:
+            await table.call("far__grow", {}, timeout_s=10)
+            await until(table, lambda: table.tool("far__late") is not None)
+
+
+@BOTH
+async def test_a_far_server_that_is_killed_during_a_call_comes_back_by_itself(start: Start, transport: str) -> None:
+    port, process = start(transport)
+
+    async def kill(done: float, total: float | None, message: str) -> None:
+        process.kill()
+
+    with anyio.fail_after(TEST_S):
+        async with mounted({"far": remote(transport, port)}) as table:
+            with pytest.raises(UnknownOutcome):
+                await table.call("far__slow", {}, timeout_s=30, progress=kill)
+            process.wait()
+            await until(table, lambda: status_of(table, "far").state is MountState.DOWN)
+            start(transport, port)
+            await until_up(table, "far")
+            assert (await table.call("far__add", {"a": 1, "b": 1}, timeout_s=10)).text
+
+
+@BOTH
+async def test_a_far_call_times_out_and_others_go_on(start: Start, transport: str) -> None:
+    port, _ = start(transport)
+    with anyio.fail_after(TEST_S):
+        async with mounted({"far": remote(transport, port)}) as table:
+            with pytest.raises(TimedOut):
+                await table.call("far__hang", {}, timeout_s=0.3)
+            assert (await table.call("far__add", {"a": 1, "b": 1}, timeout_s=10)).text
+
+
+async def test_a_dead_far_server_is_known_not_to_have_been_called(start: Start) -> None:
+    port, process = start("http")
+    with anyio.fail_after(TEST_S):
+        async with mounted({"far": remote("http", port)}) as table:
+            process.kill()
+            process.wait()
+            with pytest.raises(Unavailable):
+                await table.call("far__add", {"a": 1, "b": 1}, timeout_s=10)
+
+
+async def test_sixty_four_far_calls_at_once_are_answered_each_with_its_own(start: Start) -> None:
+    port, _ = start("http")
+    values: dict[int, int] = {}
+    with anyio.fail_after(TEST_S):
+        async with mounted({"far": remote("http", port)}) as table, anyio.create_task_group() as tasks:
+
+            async def add(n: int) -> None:
+                outcome = await table.call("far__add", {"a": n, "b": 1}, timeout_s=60)
+                values[n] = json.loads(outcome.result)["structuredContent"]["value"]
+
+            for n in range(64):
+                tasks.start_soon(add, n)
+    assert values == {n: n + 1 for n in range(64)}
+
+
+async def test_only_configured_headers_are_sent_and_secrets_are_looked_up(start: Start) -> None:
+    port, _ = start("http")
+    headers = {"Authorization": "env:FAR_TOKEN", "X-Team": "${TEAM:-red}"}
+    with anyio.fail_after(TEST_S):
+        async with mounted({"far": remote("http", port, headers=headers)}, {"FAR_TOKEN": "Bearer abc"}) as table:
+            meta = {"authorization": "Bearer of the caller"}
+            outcome = await table.call("far__headers", {}, timeout_s=10, meta=meta)
+            seen = json.loads(outcome.text)
+            assert (seen["authorization"], seen["x-team"]) == ("Bearer abc", "red")
+            assert "cookie" not in seen
+
+
+async def test_nobody_at_the_port_is_said_without_the_path() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    settings = MountSettings(url=f"http://127.0.0.1:{port}/mcp?key=hidden")
+    with anyio.fail_after(TEST_S):
+        async with mounted({"far": settings}) as table:
+            error = status_of(table, "far").error
+            assert f"no connection to http://127.0.0.1:{port}" in error
+            assert "hidden" not in error
+
+
+class Answering(BaseHTTPRequestHandler):
+    """Answers everything with one status and body."""
+
+    status = 401
+    body = b"<html>who are you?</html>"
+    kind = "text/html"
+
+    def do_POST(self) -> None:  # noqa: N802
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(self.status)
+        self.send_header("content-type", self.kind)
+        self.send_header("content-length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    do_GET = do_POST  # noqa: N815
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[..., int]]:
+    """Starts a web server that is no MCP server; returns its port."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def run(**changes: object) -> int:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), type("Changed", (Answering,), changes))
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return int(server.server_address[1])
+
+    yield run
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+async def test_a_server_that_wants_other_credentials_is_down_with_the_status(answering: Callable[..., int]) -> None:
+    with anyio.fail_after(TEST_S):
+        async with mounted({"far": remote("http", answering())}) as table:
+            assert "HTTP 401 Unauthorized" in status_of(table, "far").error
+
+
+async def test_a_reply_without_end_does_not_fill_the_memory(answering: Callable[..., int]) -> None:
+    port = answering(status=200, kind="application/json", body=b" " * (9 * 2**20))
+    with anyio.fail_after(TEST_S):
+        async with mounted({"far": remote("http", port)}) as table:
+            assert "longer than" in status_of(table, "far").error
