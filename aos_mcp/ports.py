@@ -71,6 +71,7 @@ class Transaction(Protocol):
     def process_put(self, process: Process) -> Process:
         """Compare-and-set: store `process` if the row still has `process.version`; return it with version + 1.
 
+        A put under the same lease holder and fence never shortens the lease, which `process_renew` may have extended.
         Raises Conflict when somebody else wrote since it was read.
         """
         ...

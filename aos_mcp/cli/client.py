@@ -215,7 +215,7 @@ def connect(home: Path, *, start: bool = True) -> Client:
     Raises:
         CliError: `unavailable` when there is no kernel, or it could not be started.
     """
-    hello = {"aos": 1, "host": {"name": "aos-cli"}, "operator": True}
+    hello = {"aos": 1, "host": {"name": "aos-cli", "role": "operator"}}
     try:
         return Client(shim.connect(home, start=start, hello=hello))
     except shim.NoDaemon as error:

@@ -12,7 +12,7 @@ from aos_mcp.abi.page import Page
 
 TITLE_CHARS_MAX = 80  # A title that needs more is a text.
 FIRST_LINE_CHARS_MAX = 80  # Enough to recognise a page; more would be a second copy of it.
-FRAME_TOKENS = 44  # The words around title and first line; half of it is the page id, which is random base32.
+FRAME_TOKENS = 48  # The words around title and first line; half of it is the page id, which is random base32.
 CHARS_PER_TOKEN = 4
 
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})

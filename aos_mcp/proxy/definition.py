@@ -113,7 +113,7 @@ def _is_seen(char: str) -> bool:
 def _mounted(server: str, own: str, definition: Mapping[str, object]) -> MountedTool | str:
     """Return the tool, or why it cannot be offered."""
     name = f"{server}{SEPARATOR}{own}"
-    if not _TOOL_NAME.fullmatch(name):
+    if not own or not _TOOL_NAME.fullmatch(name):
         return (
             f"its full name must be at most {limits.TOOL_NAME_CHARS_MAX} letters, digits, hyphens, dots and underscores"
         )

@@ -50,6 +50,7 @@ _STDOUT = 1
 _CPUS_MAX = 2
 _RUNSC_YEAR_MIN = 2025
 _RUNSC_PIDS_MIN = 512  # Its own host threads count, and it dies when it cannot make one.
+_DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 _SKELETON = "aos-mcp/skeleton"
 _LABEL_NODE, _LABEL_KERNEL, _LABEL_SESSION = "aos.node", "aos.kernel", "aos.session"
 _REPAIR = (
@@ -92,8 +93,6 @@ class Docker:
     def _check(self) -> None:
         with _client() as api:
             info = api.info()
-            if not str(api.base_url).startswith("http+docker://") or info.get("OSType") != "linux":
-                raise Unavailable("The Docker engine is not on this machine.", "Use an engine on a local Unix socket.")
             if self._runtime not in info.get("Runtimes", {}):
                 raise Unavailable(
                     f"The Docker engine has no runtime {self._runtime}.",
@@ -277,10 +276,10 @@ def _client() -> Iterator[Any]:
     import docker  # Half a second of imports: only where an engine is really used.
     from docker.errors import DockerException, ImageNotFound
 
+    found = docker.utils.kwargs_from_env()
     try:
-        with contextlib.closing(
-            docker.APIClient(version="auto", timeout=_CALL_S, **docker.utils.kwargs_from_env())
-        ) as api:
+        _knock(found.get("base_url", _DEFAULT_SOCKET))
+        with contextlib.closing(docker.APIClient(version="auto", timeout=_CALL_S, **found)) as api:
             yield api
     except ImageNotFound:
         raise Unavailable(
@@ -289,6 +288,16 @@ def _client() -> Iterator[Any]:
         ) from None
     except (DockerException, OSError) as error:
         raise Unavailable(f"The Docker engine cannot be used: {fold(str(error))}.", _REPAIR) from None
+
+
+def _knock(base_url: str) -> None:
+    """See that an engine listens on this machine: docker-py leaks a socket when none does. Raises OSError."""
+    scheme, _, path = base_url.partition("://")
+    if scheme not in {"unix", "http+unix"}:
+        raise Unavailable("The Docker engine is not on this machine.", "Use an engine on a local Unix socket.")
+    with socket.socket(socket.AF_UNIX) as door:
+        door.settimeout(_CALL_S)
+        door.connect("/" + path.lstrip("/"))
 
 
 def _destroy(container: str) -> None:

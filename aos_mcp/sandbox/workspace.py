@@ -150,11 +150,14 @@ class _Walk:
         if about is None:
             return
         if stat.S_ISDIR(about.st_mode):
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                with _closing(_open_folder(parent, name)) as folder:
-                    self.folder(folder, path + "/", depth + 1)
+            try:
+                folder = _open_folder(parent, name)
+            except (FileNotFoundError, NotADirectoryError, Denied):
+                return  # Swapped for something else since it was looked at: the next scan will find that.
+            with _closing(folder):
+                self.folder(folder, path + "/", depth + 1)
         elif stat.S_ISLNK(about.st_mode):
-            with contextlib.suppress(FileNotFoundError, OSError):
+            with contextlib.suppress(OSError):
                 text = os.readlink(name, dir_fd=parent)
                 if _is_utf8(text):
                     self.found[path] = _described(path, about, digest=None, link=text)
@@ -170,7 +173,6 @@ class _Walk:
         if before is not None and same:
             self.found[path] = before
             return
-        # A file that was swapped for something else since it was looked at is what the next scan will find.
         with contextlib.suppress(FileNotFoundError, Invalid, Denied):
             with _regular(parent, name, path) as file:
                 about = os.fstat(file)

@@ -23,7 +23,7 @@ def pack(body: bytes) -> tuple[bool, bytes]:
 
 
 def unpack(stored: bytes, *, packed: bool, size_bytes: int) -> bytes | None:
-    """Return at most the first `size_bytes` of a body, of which `stored` may be the beginning; None for damaged bytes."""
+    """Return at most the first `size_bytes` of a body; `stored` may be its beginning only. None for damaged bytes."""
     if not packed:
         return stored[:size_bytes]
     try:

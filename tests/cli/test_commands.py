@@ -36,10 +36,12 @@ args = { command = "*please*" }
 
 PRICE = {"input": 1, "cached": 1, "written": 1, "output": 1}
 HEADER = {"aos_replay": 1, "model": "anthropic/claude-test", "price": PRICE}
+ASK = {"name": "sandbox_exec", "arguments": {"command": "echo please"}}
 GIVE_UP = {"name": "exit", "arguments": {"result": "It cannot be done.", "failed": True}}
 RECORDINGS: dict[str, list[dict[str, Any]]] = {
     "hello": [{"reply": {"text": "Hello, world."}}],
     "hopeless": [{"reply": {"text": "No.", "requests": [GIVE_UP]}}],
+    "asker": [{"reply": {"text": "May I?", "requests": [ASK]}}, {"reply": {"text": "I asked."}}],
     "slow": [{"reply": {"text": "never"}, "delay_s": 3_600}],
 }
 
@@ -245,23 +247,29 @@ def test_what_a_rule_forbids_is_denied(aos: Aos) -> None:
     assert aos.json("exec", "-c", "echo forbidden", code=3)["error"]["code"] == "denied"
 
 
-@needs_bwrap
-@pytest.mark.bwrap
-def test_what_was_asked_about_is_done_once_it_was_allowed(aos: Aos) -> None:
-    assert aos.json("exec", "-c", "echo please", code=3)["error"]["code"] == "approval_required"
-    waiting = aos.json("approvals")["approvals"]
-    assert [row["tool"] for row in waiting] == ["sandbox_exec"]
-    assert waiting[0]["approval_id"] in aos("approvals")
-    assert aos.json("approvals", "allow", waiting[0]["approval_id"])["state"] == "allowed"
-    assert aos("exec", "-c", "echo please") == "please\n"
+def question(aos: Aos, pid: str) -> str:
+    """Wait until an agent asks something and return the approval's id."""
+    while True:
+        waiting = [row for row in aos.json("approvals")["approvals"] if row["pid"] == pid]
+        if waiting:
+            assert waiting[0]["tool"] == "sandbox_exec"
+            return str(waiting[0]["approval_id"])
+
+
+def test_what_an_agent_asks_for_is_done_once_it_was_allowed(aos: Aos) -> None:
+    pid = aos.run("asker")
+    approval = question(aos, pid)
+    assert approval in aos("approvals")
+    assert aos.json("approvals", "allow", approval)["state"] == "allowed"
+    assert aos.json("wait", pid)["agents"][0]["result"] == "I asked."
     assert aos("approvals").strip() == "Nothing waits for you."
 
 
-def test_what_was_denied_stays_denied(aos: Aos) -> None:
-    aos("exec", "-c", "echo pretty please", code=3)
-    waiting = aos.json("approvals")["approvals"]
-    assert aos.json("approvals", "deny", waiting[-1]["approval_id"], "--note", "no")["state"] == "denied"
-    assert aos.json("exec", "-c", "echo pretty please", code=3)["error"]["code"] == "denied"
+def test_a_denial_reaches_the_agent(aos: Aos) -> None:
+    pid = aos.run("asker")
+    assert aos.json("approvals", "deny", question(aos, pid), "--note", "not today")["state"] == "denied"
+    aos("wait", pid)
+    assert "denied" in aos("logs", pid)
 
 
 # The audit log
@@ -389,6 +397,6 @@ def test_the_version_and_the_help_are_told(idle: Aos) -> None:
 
 def test_a_command_that_talks_to_the_kernel_loads_nothing_heavy(idle: Aos) -> None:
     heavy = "{'mcp', 'openai', 'anthropic', 'docker', 'pydantic', 'rich', 'anyio', 'numpy'}"
-    probe = f"import sys, aos_mcp.cli.app; sys.exit(', '.join({heavy} & set(sys.modules)))"
+    probe = f"import sys, aos_mcp.cli.app; sys.exit(', '.join({heavy} & set(sys.modules)) or None)"
     ran = subprocess.run([sys.executable, "-c", probe], env=idle.env, capture_output=True, timeout=CALL_S, check=False)
     assert (ran.returncode, ran.stderr) == (0, b"")

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import anyio
@@ -24,7 +26,8 @@ import sys, anyio
 from aos_mcp.abi.settings import MountSettings
 from aos_mcp.testing.mount_checks import mounted
 async def main():
-    settings = MountSettings(command=sys.executable, args=["-u", sys.argv[1], "stubborn"], env={"PID_FILE": sys.argv[2]})
+    program, pid_file = sys.argv[1:]
+    settings = MountSettings(command=sys.executable, args=["-u", program, "stubborn"], env={"PID_FILE": pid_file})
     async with mounted({"old": settings}) as table:
         print(table.status()[0].state, flush=True)
         await anyio.sleep_forever()
@@ -32,51 +35,53 @@ anyio.run(main)
 """
 
 
-def alive(pid: int) -> bool:
-    """Tell whether a process runs; one that only waits to be reaped does not."""
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="process descriptors are Linux's")
+
+
+@contextmanager
+def descriptors(pid_file: Path) -> Iterator[list[int]]:
+    """Hold a descriptor of each process the server named: it becomes readable when the process ends."""
+    held = [os.pidfd_open(int(word)) for word in pid_file.read_text("utf-8").split()]
     try:
-        state = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
+        yield held
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
 
 
-async def gone(pids: list[int]) -> None:
-    while any(alive(pid) for pid in pids):
-        await anyio.sleep(0.02)
+@pytest.fixture
+def kernel(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that mounts the stubborn server and then does nothing."""
+    command = [sys.executable, "-c", KERNEL, str(HANDMADE), str(tmp_path / "pids")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "up"
+        yield process
+        process.kill()
 
 
 @pytest.mark.crash
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-async def test_a_killed_kernel_leaves_no_child_and_no_grandchild(tmp_path: Path) -> None:
-    pid_file = tmp_path / "pids"
-    kernel = subprocess.Popen(
-        [sys.executable, "-c", KERNEL, str(HANDMADE), str(pid_file)], stdout=subprocess.PIPE, text=True, cwd=ROOT
-    )
-    assert kernel.stdout is not None
-    with kernel.stdout:
-        assert kernel.stdout.readline().strip() == "up"
-    pids = [int(word) for word in pid_file.read_text("utf-8").split()]
-    assert all(alive(pid) for pid in pids)
-    kernel.send_signal(signal.SIGKILL)
-    kernel.wait()
-    with anyio.fail_after(TEST_S):
-        await gone(pids)
+async def test_a_killed_kernel_leaves_no_child_and_no_grandchild(kernel: subprocess.Popen[str], tmp_path: Path) -> None:
+    with descriptors(tmp_path / "pids") as processes, anyio.fail_after(TEST_S):
+        assert len(processes) == 2
+        kernel.send_signal(signal.SIGKILL)
+        for process in processes:
+            await anyio.wait_readable(process)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 async def test_a_server_that_ignores_every_request_to_end_is_ended_with_its_children(tmp_path: Path) -> None:
     pid_file = tmp_path / "pids"
     settings = MountSettings(
         command=sys.executable, args=["-u", str(HANDMADE), "stubborn"], env={"PID_FILE": str(pid_file)}
     )
-    with anyio.fail_after(TEST_S):
+    with ExitStack() as held, anyio.fail_after(TEST_S):
         async with mounted({"old": settings}) as table:
             assert status_of(table, "old").state is MountState.UP
-        await gone([int(word) for word in pid_file.read_text("utf-8").split()])
+            processes = held.enter_context(descriptors(pid_file))
+        for process in processes:
+            await anyio.wait_readable(process)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 async def test_mounting_leaves_no_open_file_behind() -> None:
     settings = MountSettings(command=sys.executable, args=["-u", str(HANDMADE)])
     with anyio.fail_after(TEST_S):

@@ -156,7 +156,7 @@ class Answering(BaseHTTPRequestHandler):
     body = b"<html>who are you?</html>"
     kind = "text/html"
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
         self.send_response(self.status)
         self.send_header("content-type", self.kind)
@@ -164,7 +164,7 @@ class Answering(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(self.body)
 
-    do_GET = do_POST  # noqa: N815
+    do_GET = do_POST
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""

@@ -303,7 +303,7 @@ async def test_a_disabled_server_is_shown_and_not_started() -> None:
 
 
 async def test_servers_from_the_package_index_work(tmp_path: Path) -> None:
-    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    await anyio.run_process(["git", "init", "-q", str(tmp_path)])
     (tmp_path / "new.txt").write_text("x", "utf-8")
     git = MountSettings(command=str(VENV / "mcp-server-git"), args=["--repository", str(tmp_path)])
     time = MountSettings(command=str(VENV / "mcp-server-time"), args=["--local-timezone", "UTC"])

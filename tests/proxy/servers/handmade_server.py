@@ -49,22 +49,11 @@ def call(number: object, params: dict[str, Any]) -> None:
             pass
         case "flood":
             text(number, "x" * int(arguments["bytes"]))
-        case "ask":
-            params = {"message": "Sure?", "requestedSchema": {"type": "object", "properties": {}}}
-            send(id="q1", method="elicitation/create", params=params)
-            answer = json.loads(sys.stdin.readline())
-            text(number, json.dumps(answer.get("error")), isError=True)
         case "progress":
             token = params["_meta"]["progressToken"]
             for n in range(1, 201):
                 send(method="notifications/progress", params={"progressToken": token, "progress": n, "total": 200})
             text(number, "done")
-        case "refuse":
-            send(id=number, error={"code": -32602, "message": "b must be a number"})
-        case "unknown":
-            send(id=number, error={"code": -32601, "message": "what?"})
-        case "fail":
-            send(id=number, error={"code": -32603, "message": "the disk\u202e is full"})
         case "grow":
             TOOLS["late"] = {"name": "late", "inputSchema": {"type": "object"}}
             send(method="notifications/tools/list_changed")
@@ -73,6 +62,23 @@ def call(number: object, params: dict[str, Any]) -> None:
             text(number, json.dumps(dict(os.environ)))
         case "cancelled":
             text(number, json.dumps(cancelled))
+        case other:
+            misbehave(number, other)
+
+
+def misbehave(number: object, name: str) -> None:
+    match name:
+        case "ask":
+            asked = {"message": "Sure?", "requestedSchema": {"type": "object", "properties": {}}}
+            send(id="q1", method="elicitation/create", params=asked)
+            answer = json.loads(sys.stdin.readline())
+            text(number, json.dumps(answer.get("error")), isError=True)
+        case "refuse":
+            send(id=number, error={"code": -32602, "message": "b must be a number"})
+        case "unknown":
+            send(id=number, error={"code": -32601, "message": "what?"})
+        case "fail":
+            send(id=number, error={"code": -32603, "message": "the disk\u202e is full"})
         case "odd":
             send(id=number, result={"content": "not a list"})
 

@@ -1,0 +1,204 @@
+"""What the SQLite driver promises beyond the contract: the file, two programs on it, damage, and growth."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import partial
+from operator import methodcaller
+from pathlib import Path
+
+import anyio
+import pytest
+
+from aos_mcp.abi.errors import Unavailable
+from aos_mcp.abi.handle import Pid
+from aos_mcp.abi.journal import StepState
+from aos_mcp.abi.limits import STORE_GROUP_MAX, STORE_READERS
+from aos_mcp.abi.page import PageKind
+from aos_mcp.ports import Transaction
+from aos_mcp.storage.sqlite import open_sqlite
+from aos_mcp.testing.clock import FakeClock
+from aos_mcp.testing.store_record_checks import OpenStore, refused
+from aos_mcp.testing.store_samples import a_head, a_page, a_process, a_record, a_step, an_entry
+
+PAYLOAD_BYTES = 5_000
+STEPS = 200
+GROWTH_MAX = 1.5
+
+
+@contextmanager
+def _database(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        yield database
+
+
+async def test_the_file_and_its_directory_are_for_their_user_alone(path: Path, open_store: OpenStore) -> None:
+    async with open_store() as store:
+        await store.write(lambda tx: tx.fact_put("a", "b"))
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    assert modes == {"kernel.db": 0o600, "kernel.db-wal": 0o600, "kernel.db-shm": 0o600}
+    assert [file.name for file in path.parent.iterdir()] == ["kernel.db"], "a closed store is one file"
+
+
+async def test_a_directory_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", "utf-8")
+    with refused(Unavailable):
+        async with open_sqlite(tmp_path / "file" / "kernel.db", FakeClock()):
+            pass
+
+
+async def test_a_store_of_a_newer_release_is_refused_untouched(path: Path, open_store: OpenStore) -> None:
+    async with open_store():
+        pass
+    with _database(path) as database:
+        database.execute("INSERT INTO migration VALUES ('0099_future', 'x', 0.0)")
+    before = await anyio.Path(path).read_bytes()
+    with pytest.raises(Unavailable, match="newer release.*0099_future"):
+        async with open_store():
+            pass
+    assert await anyio.Path(path).read_bytes() == before
+
+
+async def test_a_migration_that_changed_since_is_refused(path: Path, open_store: OpenStore) -> None:
+    async with open_store():
+        pass
+    with _database(path) as database:
+        database.execute("UPDATE migration SET checksum = 'other'")
+    with pytest.raises(Unavailable, match="another version of migration 0001_schema"):
+        async with open_store():
+            pass
+
+
+async def test_the_database_of_another_program_is_refused_untouched(path: Path, open_store: OpenStore) -> None:
+    path.parent.mkdir()
+    with _database(path) as database:
+        database.execute("CREATE TABLE theirs (x)")
+    with pytest.raises(Unavailable, match="another program"):
+        async with open_store():
+            pass
+    with _database(path) as database:
+        assert database.execute("SELECT name FROM sqlite_schema").fetchall() == [("theirs",)]
+
+
+async def test_a_file_that_is_no_database_is_refused(path: Path, open_store: OpenStore) -> None:
+    path.parent.mkdir()
+    await anyio.Path(path).write_bytes(b"not a database, but long enough to be taken for one" * 100)
+    with pytest.raises(Unavailable, match="damaged"):
+        async with open_store():
+            pass
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["UPDATE payload SET body = zeroblob(length(body))", "UPDATE payload SET body = substr(body, 1, 40)"],
+    ids=["overwritten", "cut"],
+)
+async def test_a_damaged_payload_is_not_returned(path: Path, open_store: OpenStore, damage: str) -> None:
+    async with open_store() as store:
+        plain = await store.write(lambda tx: tx.payload_put(os.urandom(100)))
+        packed = await store.write(lambda tx: tx.payload_put(b"again and " * 1_000))
+        with _database(path) as database:
+            database.execute(damage)
+        for digest in (plain, packed):
+            with pytest.raises(Unavailable, match="damaged.*backup"):
+                await store.read(methodcaller("payload_get", digest))
+
+
+async def test_two_stores_on_one_file_take_turns(open_store: OpenStore) -> None:
+    def count(tx: Transaction) -> None:
+        row = tx.process_get(Pid("p_1"))
+        assert row is not None
+        tx.process_put(replace(row, step=row.step + 1))
+
+    async with open_store() as first, open_store() as second:
+        await first.write(lambda tx: tx.process_insert(a_process("p_1")))
+        async with anyio.create_task_group() as tasks:
+            for _ in range(100):
+                tasks.start_soon(first.write, count)
+                tasks.start_soon(second.write, count)
+        row = await second.read(lambda tx: tx.process_get(Pid("p_1")))
+        assert row is not None
+        assert row.step == 200
+
+
+async def test_a_file_that_another_program_keeps_locked_is_reported_by_code(
+    path: Path, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aos_mcp.storage.sqlite_connection.STORE_BUSY_S", 0.01)
+    async with open_store() as store:
+        with _database(path) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(Unavailable, match="Another program holds the store"):
+                await store.write(lambda tx: tx.fact_put("a", "b"))
+            assert await store.read(lambda tx: tx.fact_get("a")) is None, "readers do not mind"
+            other.execute("ROLLBACK")
+        await store.write(lambda tx: tx.fact_put("a", "b"))
+
+
+async def test_more_callers_than_one_group_or_all_readers_hold_are_all_served(open_store: OpenStore) -> None:
+    callers = STORE_GROUP_MAX * 2 + STORE_READERS
+
+    def put(number: int) -> Callable[[Transaction], None]:
+        return lambda tx: tx.fact_put(str(number), "yes")
+
+    async with open_store() as store:
+        async with anyio.create_task_group() as tasks:
+            for number in range(callers):
+                tasks.start_soon(store.write, put(number))
+                tasks.start_soon(store.read, lambda tx: tx.fact_get("0"))
+        assert await store.read(lambda tx: sum(tx.fact_get(str(n)) == "yes" for n in range(callers))) == callers
+
+
+async def test_a_change_elsewhere_is_waited_for_by_the_clock(path: Path) -> None:
+    clock = FakeClock()
+    async with open_sqlite(path, clock) as store, anyio.create_task_group() as tasks:
+        tasks.start_soon(store.changed, 30.0)
+        await anyio.wait_all_tasks_blocked()
+        clock.advance(30.0)
+
+
+async def test_a_journal_takes_little_more_room_than_its_payloads(path: Path, open_store: OpenStore) -> None:
+    def step(tx: Transaction, number: int) -> None:
+        pid = "p_" + "a" * 26
+        result = tx.payload_put(os.urandom(PAYLOAD_BYTES))
+        tx.step_insert(replace(a_step(pid, number, state=StepState.DONE), result=result))
+        row = tx.process_get(Pid(pid))
+        assert row is not None
+        tx.process_put(replace(row, step=number))
+
+    async with open_store() as store:
+        await store.write(lambda tx: tx.process_insert(a_process("p_" + "a" * 26)))
+        for number in range(STEPS):
+            await store.write(partial(step, number=number))
+    assert _size_bytes(path) <= GROWTH_MAX * STEPS * PAYLOAD_BYTES
+
+
+async def test_pages_and_audit_of_a_journal_add_little(path: Path, open_store: OpenStore) -> None:
+    def step(tx: Transaction, number: int) -> None:
+        pid, request = "p_" + "a" * 26, f"call_{number:024}"
+        text = os.urandom(PAYLOAD_BYTES // 2).hex()
+        result = tx.payload_put(text.encode())
+        tx.step_insert(replace(a_step(pid, number, state=StepState.DONE, request=request), result=result))
+        page = a_page(f"pg_{number:026}", pid=pid, kind=PageKind.RESULT, title="a result", digest=result)
+        tx.page_insert(replace(page, request_id=request), text)
+        entry = replace(an_entry("git__log", pid=pid), payload=result)
+        tx.audit_stage(entry)
+        (stage_id, _) = tx.audit_staged(limit=1)[0]
+        record = replace(a_record(number + 1, entry), previous="0" * 64, digest="1" * 64)
+        tx.audit_seal([record], stage_id, replace(a_head(number + 1), signature="s" * 88))
+
+    async with open_store() as store:
+        for number in range(STEPS):
+            await store.write(partial(step, number=number))
+    assert _size_bytes(path) <= GROWTH_MAX * STEPS * PAYLOAD_BYTES
+
+
+def _size_bytes(path: Path) -> int:
+    """Return what the closed store takes on disk; closing has emptied the log into the file."""
+    return sum(file.stat().st_size for file in path.parent.iterdir())
