@@ -20,6 +20,7 @@ from aos_mcp.cli import (
     agents,
     approvals,
     audit,
+    bench,
     config,
     doctor,
     execute,
@@ -64,12 +65,21 @@ app.command("mounts")(kernel.mounts)
 app.add_typer(agents.app, name="agents")
 app.add_typer(models.app, name="models")
 app.command("replay")(replay.replay)
+app.command("bench")(bench.bench)
 app.command("serve")(kernel.serve)
 app.command("status")(kernel.status)
 app.command("stop")(kernel.stop)
 app.command("install")(install.install)
 app.command("doctor")(doctor.doctor)
 app.add_typer(config.app, name="config")
+
+
+@app.command("tools")
+def tools(as_json: output.AsJson = False) -> None:
+    """Print the reference of all calls, as Markdown or as JSON."""
+    from aos_mcp.cli import reference  # the syscall table and pydantic: a quarter of a second
+
+    reference.tools(as_json)
 
 
 def _version(wanted: bool) -> None:

@@ -26,15 +26,10 @@ def exec_(
     """Run a command in the sandbox. Exits 1 if the command failed (its own code is in --json), 7 if time ran out."""
     if bool(argv) == bool(shell):
         raise typer.BadParameter("give a command after --, or a text with --shell")
-    arguments = {
-        "command": shell or argv,
-        "stdin": sys.stdin.read() if stdin else None,
-        "timeout_s": timeout_s,
-        "level": level,
-        "workspace": workspace,
-    }
+    arguments: Json = {"command": shell or argv, "timeout_s": timeout_s, "level": level, "workspace": workspace}
     with session.kernel(as_json) as client:
-        answer = client.call("sandbox_exec", arguments, timeout_s=timeout_s + GRACE_S)
+        given = session.standard_input() if stdin else None
+        answer = client.call("sandbox_exec", {"stdin": given, **arguments}, timeout_s=timeout_s + GRACE_S)
         if as_json:
             output.document(answer)
         else:

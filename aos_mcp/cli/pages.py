@@ -27,15 +27,10 @@ def page_out(
     as_json: AsJson = False,
 ) -> None:
     """Keep text under a page id. Prints the id."""
-    arguments = {
-        "content": sys.stdin.read() if content == "-" else content,
-        "title": title,
-        "importance": importance,
-        "pinned": pinned,
-        "pid": pid,
-    }
+    arguments: Json = {"title": title, "importance": importance, "pinned": pinned, "pid": pid}
     with session.kernel(as_json) as client:
-        answer = client.call("page_out", arguments)
+        kept = session.standard_input() if content == "-" else content
+        answer = client.call("page_out", {"content": kept, **arguments})
         output.show(answer, as_json, lambda a: str(a["page_id"]))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Annotated
 
@@ -40,8 +39,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Start an agent on a task. Prints its pid; with --follow its work, and the exit code is the agent's."""
-    arguments = {
-        "task": sys.stdin.read() if task == "-" else task,
+    arguments: Json = {
         "model": model,
         "budget": _budget(budget_usd, budget_tokens),
         "name": name,
@@ -52,7 +50,8 @@ def run(
         "idempotency_key": key,
     }
     with session.kernel(as_json) as client:
-        spawned = client.call("spawn_agent", arguments)
+        told = session.standard_input() if task == "-" else task
+        spawned = client.call("spawn_agent", {"task": told, **arguments})
         if not follow:
             output.show(spawned, as_json, lambda value: str(value["pid"]))
             return
@@ -173,8 +172,8 @@ def send(
     as_json: AsJson = False,
 ) -> None:
     """Send a message to an agent; it reads it before its next turn."""
-    text = sys.stdin.read() if message == "-" else message
     with session.kernel(as_json) as client:
+        text = session.standard_input() if message == "-" else message
         answer = client.call("send_message", {"to": to, "text": text, "topic": topic})
         output.show(answer, as_json, lambda a: str(a["message_id"]))
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from aos_mcp import shim
+from aos_mcp.abi.errors import ErrorCode
 from aos_mcp.cli import output
 from aos_mcp.cli.client import Client, Json, connect
 from aos_mcp.cli.failure import CliError
@@ -28,9 +30,23 @@ def kernel(as_json: bool, *, start: bool = True) -> Iterator[Client]:
         yield client
 
 
+def standard_input() -> str:
+    """Return all of standard input, exactly. Raises CliError (`invalid`) when it is not UTF-8."""
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError:
+        raise CliError(
+            ErrorCode.INVALID, "Standard input is not UTF-8 text.", "Encode it, for example as base64."
+        ) from None
+
+
 def live_agents(client: Client) -> list[Json]:
-    """Return the rows of all agents that have not ended, running ones first."""
-    return [row for state in LIVE_STATES for row in agents(client, state=state)]
+    """Return the rows of all agents that have not ended, running ones first.
+
+    One call asks which states there are any in: every call is a record in the log, and this is asked every second.
+    """
+    counts = client.call("kernel_status", {})["agents"]
+    return [row for state in LIVE_STATES if counts.get(state) for row in agents(client, state=state)]
 
 
 def agents(client: Client, *, limit: int | None = None, **filters: object) -> list[Json]:

@@ -39,11 +39,12 @@ def logs(
         process = client.read_json(f"aos://proc/{pid}")
         if follow:
             raise typer.Exit(Follower(client, process["pid"], as_json=as_json, full=full).run())
-        entries = list(Teller(client, process["pid"], full=full or as_json).news())
+        entries = list(Teller(client, process["pid"], full=full or as_json, under_way=True).news())
         if as_json:
             output.document({"process": process, "entries": entries})
             return
-        output.text("\n".join([_heading(process), *map(_entry, entries), _ending(process)]))
+        ending = _ending(process, told=entries[-1]["text"] if entries else "")
+        output.text("\n".join([_heading(process), *map(_entry, entries), ending]))
 
 
 def follow(client: Client, pid: str, *, as_json: bool) -> int:
@@ -54,8 +55,9 @@ def follow(client: Client, pid: str, *, as_json: bool) -> int:
 class Teller:
     """Reads what an agent's pages and journal hold, each entry once."""
 
-    def __init__(self, client: Client, pid: str, *, full: bool) -> None:
-        """Tell of the agent `pid`; texts beyond `CUT_CHARS` are cut unless `full`."""
+    def __init__(self, client: Client, pid: str, *, full: bool, under_way: bool) -> None:
+        """Tell of the agent `pid`; texts beyond `CUT_CHARS` are cut unless `full`. `under_way`: also steps that are."""
+        self._under_way = under_way
         self._client = client
         self._pid = pid
         self._full = full
@@ -106,10 +108,7 @@ class Teller:
             if before is not None and step["number"] >= before["number"]:
                 return
             told = (step["number"], step["state"])
-            has_page = step["state"] == StepState.DONE or (
-                step["state"] == StepState.FAILED and step["call"] != MODEL_CALL
-            )
-            if not has_page and told not in self._told_steps:
+            if self._is_untold(step) and told not in self._told_steps:
                 self._told_steps.add(told)
                 yield {
                     "kind": "step",
@@ -118,6 +117,12 @@ class Teller:
                     "text": step["state"],
                     "at": step.get("ended_at") or step["started_at"],
                 }
+
+    def _is_untold(self, step: Json) -> bool:
+        """Return whether no page tells of this step."""
+        if step["state"] == StepState.FAILED:
+            return bool(step["call"] == MODEL_CALL)
+        return step["state"] == StepState.UNKNOWN or (self._under_way and step["state"] == StepState.INTENT)
 
     def _text(self, row: Json) -> str:
         if row["kind"] in UNREAD_KINDS:
@@ -137,7 +142,8 @@ class Follower:
         self._client = client
         self._pid = pid
         self._as_json = as_json
-        self._teller = Teller(client, pid, full=full or as_json)
+        self._last = ""
+        self._teller = Teller(client, pid, full=full or as_json, under_way=False)
 
     def run(self) -> int:
         """Tell everything, then wait for more until the agent has ended; return the command's exit code."""
@@ -158,7 +164,7 @@ class Follower:
         if self._as_json:
             output.line({"kind": "exit", "agent": agent})
         else:
-            output.text(_ending(agent))
+            output.text(_ending(agent, told=self._last))
         return EXIT_OF_AGENT[ExitCode(agent["exit_code"])]
 
     def _tell(self, entry: Json) -> None:
@@ -166,6 +172,7 @@ class Follower:
             output.line(entry)
         else:
             output.text(_entry(entry))
+        self._last = entry["text"]
 
     def _progress(self, done: float, total: float | None, sentence: str) -> None:
         if sentence and sys.stderr.isatty() and not self._as_json:
@@ -179,13 +186,15 @@ def _heading(process: Json) -> str:
 def _entry(entry: Json) -> str:
     clock = time.strftime("%H:%M:%S", time.localtime(entry["at"])) if entry["at"] else ""
     if entry["kind"] == "step":
-        return f"--- {clock} step {entry['number']}: {entry['title']} {entry['text']}"
+        state = "under way" if entry["text"] == StepState.INTENT else entry["text"]
+        return f"--- {clock} step {entry['number']}: {entry['title']} {state}"
     if not entry["text"]:
         return f"--- {entry['kind']} {entry.get('page_id', '')}: {entry['title']}"
     return f"--- {entry['kind']} {clock}".rstrip() + f"\n{entry['text'].rstrip()}"
 
 
-def _ending(agent: Json) -> str:
+def _ending(agent: Json, *, told: str) -> str:
+    """Say how an agent stands, and its result unless `told` was it."""
     usage = agent["usage"]
     tokens = f"{output.count(usage['input_tokens'])} + {output.count(usage['output_tokens'])} tokens"
     spent = f"{usage['turns']} turns, {tokens}, {output.money(usage['usd'])}"
@@ -194,5 +203,5 @@ def _ending(agent: Json) -> str:
         return f"=== {agent['state']}{waiting}: {spent}"
     replayed = " (a replay)" if agent.get("replayed") else ""
     reason = f" ({agent['reason']})" if agent.get("reason") else ""
-    body = f"\n{agent['result']}" if agent.get("result") else ""
+    body = f"\n{agent['result']}" if agent.get("result") and agent["result"].strip() != told.strip() else ""
     return f"=== {agent['exit_code']}{reason}: {spent}{replayed}{body}"

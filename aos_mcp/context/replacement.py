@@ -185,7 +185,7 @@ def _cuts(found: Sequence[Candidate], needed: int) -> list[Candidate]:
         if freed >= needed:
             last = place
             break
-    step = last // CUTS_TRIED + 1
+    step = max(last, 0) // CUTS_TRIED + 1
     return [found[place] for place in range(last, -1, -step)]
 
 

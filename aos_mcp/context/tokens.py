@@ -17,8 +17,8 @@ JOIN_SLACK = 8
 # languages against a tokenizer of 200,000 words, with undercounting held six times as bad as overcounting.
 WORD = 1.1  # Where letters begin.
 HUMP = 1.2  # Where a capital follows a small letter: camelCase, base64.
-CAPITALS = 0.35  # Each two capitals: few words are known in capitals.
-LONG = 0.9  # Each eight letters of one word.
+CAPITALS = 0.5  # Each two capitals: few words are known in capitals.
+LONG = 0.4  # Each eight letters of one word.
 UNPRONOUNCEABLE = 1.0  # Each three consonants or four vowels in a row: not a word of a vocabulary.
 DIGITS = 1.35  # Each one to three digits.
 MARK = 0.65  # Where punctuation begins; half of it goes into a neighbouring token.

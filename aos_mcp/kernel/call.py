@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from aos_mcp.abi.audit import AuditEntry
 from aos_mcp.abi.capability import Caller, CallerKind
-from aos_mcp.abi.errors import NotFound
+from aos_mcp.abi.errors import Denied, NotFound
 from aos_mcp.abi.event import Event
 from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.limits import AUDIT_DETAIL_CHARS_MAX
@@ -127,6 +127,17 @@ def actor(caller: Caller) -> str:
     if caller.kind is CallerKind.AGENT:
         return str(caller.pid)
     return f"{caller.kind}:{caller.principal}" if caller.kind is not CallerKind.KERNEL else "kernel"
+
+
+def check_model(call: Call, name: str) -> None:
+    """Refuse a recording that an agent names by a path: it would be a way to look at the kernel's own disk.
+
+    Raises:
+        Denied: the caller is an agent, and the recording is not one of the installed ones.
+    """
+    provider, _, recording = name.partition("/")
+    if call.caller.pid is not None and provider == "replay" and ("/" in recording or ".." in recording):
+        raise Denied("An agent may name only installed recordings.", "Use replay/NAME.")
 
 
 def caller_pid(call: Call) -> Pid:

@@ -7,11 +7,13 @@ that never left from one whose answer was lost. Loaded with the first mount that
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
 
 import httpx2
 from httpx2 import AsyncByteStream, Request, Response
+from mcp_types import CONNECTION_CLOSED
 
 from aos_mcp.abi import limits
 
@@ -31,6 +33,9 @@ _UNSENT = (
 _ERROR_BYTES_MAX = 64 * 2**10  # An error page is read only to see whether it is a JSON-RPC error.
 _CONNECT_S = 30.0
 _SESSION_HEADER = "mcp-session-id"
+
+# At its level INFO the library logs every request with its whole URL, which may hold a secret.
+logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 def guarded_client(
@@ -54,7 +59,8 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
 
     def __init__(self, *, proxy: str | None, answer: bool, lost: Callable[[str], None]) -> None:
         """Build a transport; `proxy` is the URL of one to go through."""
-        self._inner = httpx2.AsyncHTTPTransport(proxy=proxy)
+        # As many connections as there are calls: the kernel bounds those.
+        self._inner = httpx2.AsyncHTTPTransport(proxy=proxy, limits=httpx2.Limits(max_connections=None))
         self._answer = answer
         self._lost = lost
 
@@ -63,12 +69,12 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         try:
             response = await self._inner.handle_async_request(request)
         except httpx2.TransportError as error:
-            reason = _reason(error, request)
-            if request.method == "POST":
+            reason, unsent = _reason(error, request), isinstance(error, _UNSENT)
+            if unsent or request.method == "POST":
                 self._lost(reason)
             if not self._answer or request.method != "POST":
                 raise
-            return _failure(request, REFUSED if isinstance(error, _UNSENT) else BROKEN, reason)
+            return _failure(request, REFUSED if unsent else BROKEN, reason)
         if request.method == "POST" and response.status_code >= 400:
             return await self._turned_away(request, response)
         response.stream = _Bounded(response)
@@ -87,10 +93,17 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
             body = b""
         finally:
             await response.aclose()
-        session_ended = status == HTTPStatus.NOT_FOUND and _SESSION_HEADER in request.headers
+        error = _rpc_error(body)
+        # A session the server has forgotten is a 404 by the book, and a 400 with its general code in practice.
+        generic = error is None or error.get("code") == CONNECTION_CLOSED
+        forgotten = status in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND} and generic
+        session_ended = forgotten and _SESSION_HEADER in request.headers
         if session_ended or not self._answer or status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             self._lost(reason)  # Secrets are read again, and a session that ended is opened again.
-        if self._answer and not _is_rpc_error(body):
+        if not self._answer:
+            # Not the SDK's own error for a status: that one says the whole URL.
+            raise httpx2.RemoteProtocolError(reason, request=request)
+        if error is None or session_ended:
             unknown = status >= 500 and status != HTTPStatus.SERVICE_UNAVAILABLE
             return _failure(request, BROKEN if unknown else REFUSED, reason)
         return Response(status, headers=response.headers, content=body, request=request)
@@ -134,12 +147,13 @@ def _failure(request: Request, code: int, reason: str) -> Response:
     return Response(HTTPStatus.BAD_GATEWAY, json=body, request=request)
 
 
-def _is_rpc_error(body: bytes) -> bool:
+def _rpc_error(body: bytes) -> Mapping[str, object] | None:
     try:
         message = json.loads(body)
     except ValueError:
-        return False
-    return isinstance(message, dict) and isinstance(message.get("error"), dict) and "jsonrpc" in message
+        return None
+    error = message.get("error") if isinstance(message, dict) and "jsonrpc" in message else None
+    return error if isinstance(error, dict) else None
 
 
 def _reason(error: httpx2.TransportError, request: Request) -> str:

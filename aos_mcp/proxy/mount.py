@@ -92,6 +92,7 @@ class Mount:
         self._connection: Connection | None = None
         self._error = ""
         self._starts = 0
+        self._failed_starts = 0
         self._legacy = False
         self._unopened = 0
         self._turn = anyio.Event()
@@ -139,6 +140,7 @@ class Mount:
             began = self._clock.monotonic()
             reason = await self._attempt(reaper)
             was_up = self._unopened == 0
+            self._failed_starts += not was_up
             lasted = self._clock.monotonic() - began
             failures = 1 if was_up and lasted >= limits.MOUNT_STABLE_S else failures + 1
             self._went_down(reason)
@@ -177,8 +179,9 @@ class Mount:
             raise Unavailable(f"Server {self.server!r} is disabled.", "Enable it in the configuration.")
         if self._live is None:
             self._wake.set()
+            failed = self._failed_starts
             with anyio.move_on_after(limits.MOUNT_WAKE_S):
-                while self._live is None:
+                while self._live is None and self._failed_starts == failed:
                     await self._turn.wait()
         live = self._live
         if live is None:

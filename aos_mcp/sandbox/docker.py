@@ -17,7 +17,7 @@ import socket
 import stat
 import subprocess
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +204,7 @@ class DockerChannel:
             try:
                 view = view[self._stream.send(view) :]
             except BlockingIOError:
-                await anyio.wait_writable(self._stream)
+                await _ready(anyio.wait_writable, self._stream)
             except OSError:
                 raise BrokenPipeError from None
 
@@ -222,7 +222,7 @@ class DockerChannel:
             try:
                 data = self._stream.recv(_READ_BYTES)
             except BlockingIOError:
-                await anyio.wait_readable(self._stream)
+                await _ready(anyio.wait_readable, self._stream)
                 continue
             except OSError:
                 return b""
@@ -246,6 +246,7 @@ class DockerChannel:
         if self._closed:
             return
         self._closed = True
+        anyio.notify_closing(self._stream)  # Whoever waits for the stream would wait for ever otherwise.
         self._stream.close()
         with anyio.move_on_after(_DESTROY_S), contextlib.suppress(Unavailable):
             await anyio.to_thread.run_sync(_destroy, self._container)
@@ -268,6 +269,12 @@ class DockerChannel:
         kind, body = self._buffer[0], self._buffer[_FRAME_HEADER:end]
         self._buffer = self._buffer[end:]
         return kind, body
+
+
+async def _ready(wait: Callable[[socket.socket], Awaitable[None]], stream: socket.socket) -> None:
+    """Wait for a stream; one that is closed meanwhile is ready to say so."""
+    with contextlib.suppress(anyio.ClosedResourceError):
+        await wait(stream)
 
 
 @contextlib.contextmanager

@@ -14,9 +14,6 @@ from fnmatch import fnmatchcase
 from aos_mcp.abi.capability import LEVEL_ORDER, IsolationLevel, Rights
 from aos_mcp.abi.errors import Denied
 
-VITAL = frozenset({"exit", "page_in"})
-"""What no rights take away: an agent must be able to end, and to read what was paged out of its own window."""
-
 
 def attenuate(
     parent: Rights,
@@ -38,8 +35,6 @@ def attenuate(
 
 def may_call(rights: Rights, name: str) -> bool:
     """Return whether every layer has a pattern for a call's name or `server__tool`. Case counts."""
-    if name in VITAL:
-        return True
     return bool(rights.tools) and all(any(fnmatchcase(name, p) for p in layer) for layer in rights.tools)
 
 

@@ -74,6 +74,13 @@ async def python(sandbox: Sandbox, script: str, *arguments: str, **options: obje
     return await sandbox.execute(command("python3", "-I", "-c", script, *arguments, **options))  # type: ignore[arg-type]
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that another process does and nobody announces. Raises TimeoutError after a minute."""
+    with anyio.fail_after(DEADLINE_S):
+        while not await anyio.to_thread.run_sync(condition):  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+
+
 async def processes(sandbox: Sandbox, **options: object) -> Sequence[str]:
     """List the process ids that a session sees: the supervisor and the lister itself when nothing else runs."""
     outcome = await sh(sandbox, "echo /proc/[0-9]*", **options)
@@ -207,9 +214,7 @@ async def cancelling_kills_the_command(sandbox: Sandbox, workspaces: Workspaces)
     (folder / "heartbeat").unlink(missing_ok=True)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: python(sandbox, _TREE, "stay", workspace="tree", session="tree"))
-        with anyio.fail_after(DEADLINE_S):
-            while not (folder / "heartbeat").exists():
-                await anyio.sleep(0.01)
+        await until((folder / "heartbeat").exists)
         tasks.cancel_scope.cancel()
     await _heart_stopped(sandbox, workspaces)
 
@@ -499,7 +504,8 @@ async def processes_of_the_machine_are_out_of_reach(sandbox: Sandbox, _workspace
         "    except ProcessLookupError: pass\n"
         "try: os.kill(1, 9)\n"
         "except OSError: pass\n"
-        "print(sorted(int(p) for p in os.listdir('/proc') if p.isdigit() and int(p) not in (1, os.getpid(), child.pid)))"
+        "ours = (1, os.getpid(), child.pid)\n"
+        "print(sorted(int(p) for p in os.listdir('/proc') if p.isdigit() and int(p) not in ours))"
     )
     high = os.getpid() + 10_000_000  # Nobody's number: the control that an absent process is told apart.
     outcome = await python(sandbox, script, str(os.getpid()) if os.getpid() > 1_000 else str(high), str(high))
@@ -587,8 +593,9 @@ async def a_command_has_nothing_but_its_own(sandbox: Sandbox, _workspaces: Works
         "import json, os\n"
         "s = dict(l.split(':', 1) for l in open('/proc/self/status') if ':' in l)\n"
         "tty = [n for n in range(3) if os.isatty(n)]\n"
-        "json.dump([sorted(os.environ), sorted(map(int, os.listdir('/proc/self/fd')))[:3], len(os.listdir('/proc/self/fd')),\n"
-        "  tty, s['CapEff'].strip(), s['CapBnd'].strip(), s['NoNewPrivs'].strip(), s['Seccomp'].strip(),\n"
+        "fds = sorted(map(int, os.listdir('/proc/self/fd')))\n"
+        "json.dump([sorted(os.environ), fds[:3], len(fds), tty,\n"
+        "  s['CapEff'].strip(), s['CapBnd'].strip(), s['NoNewPrivs'].strip(), s['Seccomp'].strip(),\n"
         "  os.getuid() != 0, os.getgroups() in ([], [os.getgid()])], __import__('sys').stdout)"
     )
     os.environ["AOS_CHECK_SECRET"] = secret = secrets.token_hex(16)

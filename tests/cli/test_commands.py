@@ -75,11 +75,11 @@ class Aos:
     def __call__(self, *arguments: str, code: int = 0, stdin: str = "") -> str:
         """Run a command to its end, check its exit code, and return what it wrote to stdout."""
         ran = subprocess.run(
-            self.argv(*arguments), env=self.env, input=stdin, capture_output=True, encoding="utf-8", timeout=CALL_S,
+            self.argv(*arguments), env=self.env, input=stdin.encode(), capture_output=True, timeout=CALL_S,
             cwd=self.home, check=False,
         )  # fmt: skip
-        assert ran.returncode == code, f"{arguments}: {ran.returncode}\n{ran.stdout}\n{ran.stderr}"
-        return ran.stdout
+        assert ran.returncode == code, f"{arguments}: {ran.returncode}\n{ran.stdout!r}\n{ran.stderr.decode()}"
+        return ran.stdout.decode("utf-8")
 
     def json(self, *arguments: str, code: int = 0, stdin: str = "") -> Any:
         """Run a command with --json and return the document."""
@@ -205,7 +205,7 @@ def test_without_any_model_it_says_what_would_give_one(aos: Aos) -> None:
 
 
 def test_a_page_comes_back_exactly(aos: Aos) -> None:
-    text = "first line\n\tünïcode 中\u202e \x07 end without newline"
+    text = "first line\n\tünïcode 中\u202e \x07\r\n end without newline"
     page = aos.json("page", "out", "-", "--title", "odd characters", stdin=text)
     assert aos("page", "in", page["page_id"]) == text
     assert aos.json("page", "in", page["page_id"], "--offset", "6", "--limit", "4")["content"] == "line"
@@ -400,3 +400,12 @@ def test_a_command_that_talks_to_the_kernel_loads_nothing_heavy(idle: Aos) -> No
     probe = f"import sys, aos_mcp.cli.app; sys.exit(', '.join({heavy} & set(sys.modules)) or None)"
     ran = subprocess.run([sys.executable, "-c", probe], env=idle.env, capture_output=True, timeout=CALL_S, check=False)
     assert (ran.returncode, ran.stderr) == (0, b"")
+
+
+@needs_bwrap
+@pytest.mark.bwrap
+def test_doctor_proves_the_sandbox_itself_where_no_kernel_runs(idle: Aos) -> None:
+    checks = {check["check"]: check for check in idle.json("doctor")["checks"]}
+    assert checks["kernel"]["detail"] == "not running"
+    assert (checks["sandbox"]["status"], checks["sandbox"]["detail"][:5]) == ("ok", "bwrap")
+    assert not (idle.home / "aos" / "daemon.log").exists()

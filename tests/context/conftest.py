@@ -118,7 +118,7 @@ def context() -> Context:
     return made
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_context() -> Callable[[], Context]:
     """Makes empty contexts, for property tests."""
     return Context

@@ -53,10 +53,10 @@ def fill(context: Any, steps: Sequence[Any]) -> list[int]:
 
 def serialised(prompt: Prompt) -> str:
     """A prompt as bytes in the order in which a provider reads them, without the cache marks."""
-    parts = [prompt.system]
-    for turn in prompt.turns:
-        parts.append(f"\x02{turn.role}\x03{turn.request_id}\x03{turn.is_error}\x03{turn.requests}\x03{turn.text}")
-    return "".join(parts)
+    return prompt.system + "".join(
+        f"\x02{turn.role}\x03{turn.request_id}\x03{turn.is_error}\x03{turn.requests}\x03{turn.text}"
+        for turn in prompt.turns
+    )
 
 
 def marks(prompt: Prompt) -> list[int]:

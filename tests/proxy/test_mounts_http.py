@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import anyio
 import pytest
@@ -171,12 +172,12 @@ class Answering(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def answering() -> Iterator[Callable[..., int]]:
-    """Starts a web server that is no MCP server; returns its port."""
+def serving() -> Iterator[Callable[[type[Answering]], int]]:
+    """Starts a web server; returns its port."""
     servers: list[ThreadingHTTPServer] = []
 
-    def run(**changes: object) -> int:
-        server = ThreadingHTTPServer(("127.0.0.1", 0), type("Changed", (Answering,), changes))
+    def run(handler: type[Answering]) -> int:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         servers.append(server)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return int(server.server_address[1])
@@ -185,6 +186,12 @@ def answering() -> Iterator[Callable[..., int]]:
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture
+def answering(serving: Callable[[type[Answering]], int]) -> Callable[..., int]:
+    """Starts a web server that is no MCP server; returns its port."""
+    return lambda **changes: serving(type("Changed", (Answering,), changes))
 
 
 async def test_a_server_that_wants_other_credentials_is_down_with_the_status(answering: Callable[..., int]) -> None:
@@ -198,3 +205,62 @@ async def test_a_reply_without_end_does_not_fill_the_memory(answering: Callable[
     with anyio.fail_after(TEST_S):
         async with mounted({"far": remote("http", port)}) as table:
             assert "longer than" in status_of(table, "far").error
+
+
+class Forgetful(Answering):
+    """An older server over HTTP with one session at a time, which the tool `forget` ends."""
+
+    forgotten: ClassVar[tuple[int, bytes, str]]
+    session = 0
+
+    def do_POST(self) -> None:
+        message = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        method, kind = message["method"], type(self)
+        result: dict[str, object] = {}
+        if method == "initialize":
+            kind.session += 1
+            info = {"name": "forgetful", "version": "1"}
+            result = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": info}
+        elif self.headers.get("mcp-session-id") != str(kind.session):
+            return self.reply(*self.forgotten)
+        elif method == "tools/list":
+            result = {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in ("forget", "count")]}
+        elif method == "tools/call":
+            result = {"content": [{"type": "text", "text": str(kind.session)}]}
+            kind.session += message["params"]["name"] == "forget"
+        body = {"jsonrpc": "2.0", "id": message.get("id"), "result": result}
+        return self.reply(200 if "id" in message else 202, json.dumps(body).encode(), "application/json")
+
+    def do_GET(self) -> None:
+        self.reply(405, b"", "text/plain")
+
+    do_DELETE = do_GET
+
+    def reply(self, status: int, body: bytes, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(body)))
+        self.send_header("mcp-session-id", str(self.session))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+RPC_ERROR = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"No valid session"}}'
+
+
+@pytest.mark.parametrize(
+    "forgotten",
+    [(404, b"gone", "text/plain"), (400, RPC_ERROR, "application/json")],
+    ids=["by-the-book", "in-practice"],
+)
+async def test_a_session_the_server_forgot_is_opened_again(
+    serving: Callable[[type[Answering]], int], forgotten: tuple[int, bytes, str]
+) -> None:
+    port = serving(type("Changed", (Forgetful,), {"forgotten": forgotten}))
+    with anyio.fail_after(TEST_S):
+        async with mounted({"far": remote("http", port)}) as table:
+            assert status_of(table, "far").era == "2025-06-18"
+            assert (await table.call("far__forget", {}, timeout_s=10)).text == "1"
+            with pytest.raises(Unavailable, match="far"):
+                await table.call("far__count", {}, timeout_s=10)
+            assert (await table.call("far__count", {}, timeout_s=10)).text == "3"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from aos_mcp.abi.mount import MountState
 from aos_mcp.abi.settings import MountSettings
-from aos_mcp.testing.mount_checks import check_mounts, mounted, status_of
+from aos_mcp.testing.mount_checks import check_mounts, mounted, status_of, until_up
 
 CACHE = Path(__file__).parents[2] / ".cache" / "node-servers"
 PACKAGES = ("@modelcontextprotocol/server-filesystem", "@modelcontextprotocol/server-everything")
@@ -55,3 +56,19 @@ async def test_the_everything_server_is_mounted_through_npx(programs: Path) -> N
             status = status_of(table, "all")
             assert (status.state, status.era) == (MountState.UP, "2025-11-25")
             await check_mounts(table, "all__echo", {"message": "hello"})
+
+
+@pytest.mark.parametrize(("transport", "path"), [("streamableHttp", "mcp"), ("sse", "sse")])
+async def test_the_everything_server_is_mounted_over_a_url(programs: Path, transport: str, path: str) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(programs / "mcp-server-everything"), transport]
+    settings = MountSettings(url=f"http://127.0.0.1:{port}/{path}", transport="sse" if transport == "sse" else "http")
+    with anyio.fail_after(TEST_S):
+        async with await anyio.open_process(command, env={**os.environ, "PORT": str(port)}, stderr=None) as server:
+            async with mounted({"all": settings}) as table:
+                await until_up(table, "all")
+                assert status_of(table, "all").era == "2025-11-25"
+                await check_mounts(table, "all__echo", {"message": "hello"})
+            server.kill()

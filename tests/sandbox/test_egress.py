@@ -12,7 +12,6 @@ import pytest
 from aos_mcp.abi.capability import IsolationLevel
 from aos_mcp.abi.errors import Invalid
 from aos_mcp.ports import Workspaces
-from aos_mcp.sandbox.drivers import ProvenSandbox
 from aos_mcp.sandbox.egress import EgressProxy, canonical_host, is_public, parse_pattern, parse_request
 from aos_mcp.testing.sandbox_checks import command
 from tests.sandbox.conftest import make_sandbox
@@ -39,9 +38,9 @@ def test_a_host_has_one_form(text: str, host: str) -> None:
     "text",
     [
         "", ".", "a..b", "attacker.example\0.good.example", "good.example%2e", "user@good.example", "bücher.example",
-        "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "127.0.0.1.", "0x7f.1", "a.0x1", "[::1", "::1%lo", "[::1%lo]",
-        "good.example/..", "good.example:80", "-a.example", "a" * 64, "a." * 130, " good.example", "good.example\n",
-        "１２７.0.0.1",
+        "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "127.0.0.1.", "0x7f.1", "a.0x1", "[::1", "::1%lo",
+        "[::1%lo]", "good.example/..", "good.example:80", "-a.example", "a" * 64, "a." * 130, " good.example",
+        "good.example\n", "１２７.0.0.1",
     ],
 )  # fmt: skip
 def test_what_two_parsers_could_read_differently_is_no_host(text: str) -> None:
@@ -100,9 +99,11 @@ def test_an_address_that_the_operator_named_may_be_dialled() -> None:
     "head",
     [
         b"", b"GET / HTTP/1.1", b"CONNECT good.example HTTP/1.1", b"CONNECT good.example:0 HTTP/1.1",
-        b"CONNECT good.example:99999 HTTP/1.1", b"GET ftp://good.example/ HTTP/1.1", b"GET https://good.example/ HTTP/1.1",
-        b"GET http://user@good.example/ HTTP/1.1", b"GET http://evil.example\\@good.example/ HTTP/1.1",
-        b"GET http://good.example/ HTTP/2", b"GET http://good.example/ x HTTP/1.1", b"\xff http://good.example/ HTTP/1.1",
+        b"CONNECT good.example:99999 HTTP/1.1", b"GET ftp://good.example/ HTTP/1.1",
+        b"GET https://good.example/ HTTP/1.1", b"GET http://user@good.example/ HTTP/1.1",
+        b"GET http://evil.example\\@good.example/ HTTP/1.1",
+        b"GET http://good.example/ HTTP/2", b"GET http://good.example/ x HTTP/1.1",
+        b"\xff http://good.example/ HTTP/1.1",
         b"POST http://good.example/ HTTP/1.1\r\nTransfer-Encoding: chunked",
         b"POST http://good.example/ HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2",
         b"POST http://good.example/ HTTP/1.1\r\nContent-Length: +1", b"GET http://good.example/ HTTP/1.1\r\n folded",
@@ -212,17 +213,19 @@ async def test_a_sandboxed_command_reaches_the_listed_host_only(
     driver: str, place: Path, workspaces: Workspaces
 ) -> None:
     decisions: list[Decision] = []
-    script = "curl -sS -m 10 http://$1/a; curl -sS -m 10 -p http://$1/b; curl -sS -m 5 http://$2/; curl -m 5 --noproxy '*' http://$1/"
+    script = (
+        "curl -sS -m 10 http://$1/a; curl -sS -m 10 -p http://$1/b; curl -sS -m 5 http://$2/;"
+        " curl -m 5 --noproxy '*' http://$1/"
+    )
     async with origin() as (port, heard):
         allowed, other = f"127.0.0.1:{port}", "169.254.169.254:80"
 
         def note(session: str, host: str, to: int, verdict: bool) -> None:
             decisions.append((session, host, to, verdict))
 
-        async with made(place, driver, note) as sandbox:
-            run = command(
-                "sh", "-c", script, "sh", allowed, other, session="net", level=IsolationLevel.NETWORK, network=(allowed,)
-            )  # fmt: skip
+        async with make_sandbox(place, driver, on_egress=note) as sandbox:
+            argv = ("sh", "-c", script, "sh", allowed, other)
+            run = command(*argv, session="net", level=IsolationLevel.NETWORK, network=(allowed,))
             with anyio.fail_after(60):
                 outcome = await sandbox.execute(run)
             assert outcome.stdout == b"hellohelloThis host is not on the sandbox's allow list.\n", outcome
@@ -231,9 +234,3 @@ async def test_a_sandboxed_command_reaches_the_listed_host_only(
                              command("curl", "-m", "5", f"http://{allowed}/", network=(allowed,))):  # fmt: skip
                 assert (await sandbox.execute(unlisted)).exit_code == 7
     assert decisions == [("net", "127.0.0.1", port, True)] * 2 + [("net", "169.254.169.254", 80, False)]
-
-
-@asynccontextmanager
-async def made(place: Path, driver: str, note: object) -> AsyncIterator[ProvenSandbox]:
-    async with make_sandbox(place, driver, on_egress=note) as sandbox:  # type: ignore[arg-type]
-        yield sandbox

@@ -186,7 +186,7 @@ async def test_progress_reaches_a_client_that_asks_for_it(tmp_path: Path, era: s
 
 
 async def test_the_instructions_fit_what_hosts_show(tmp_path: Path) -> None:
-    async with serving(tmp_path) as served, served.client(MODERN) as client:
+    async with serving(tmp_path) as served, served.client("auto") as client:
         assert client.instructions is not None
         assert len(client.instructions) < 2_048
 

@@ -23,7 +23,7 @@ from aos_mcp.abi.process import Process, ProcessState
 from aos_mcp.abi.sandbox import WorkspaceFile
 from aos_mcp.context.layout import decode_reply
 from aos_mcp.kernel import journal, pages
-from aos_mcp.kernel.call import Call
+from aos_mcp.kernel.call import Call, check_model
 from aos_mcp.kernel.calls import views
 from aos_mcp.kernel.calls.process import asked_budget, check_room, open_account
 from aos_mcp.kernel.speech import RESTORED
@@ -130,6 +130,8 @@ def _save(tx: Transaction, call: Call, pid: Pid, label: str, files: Mapping[str,
 async def restore(call: Call, args: a.RestoreArgs) -> r.SpawnResult:
     """Start a new process from a checkpoint: same context, same files, a fresh budget under the same parent."""
     row, process, table = await call.read(lambda tx: _load(tx, call, args.checkpoint_id))
+    if args.model is not None:
+        check_model(call, args.model)
     model = args.model or process.model
     await call.machine.models.resolve(model).describe()
     pid = Pid(call.machine.entropy.handle("p_"))

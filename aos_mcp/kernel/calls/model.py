@@ -14,7 +14,7 @@ from aos_mcp.abi.budget import WORKSPACE_ACCOUNT
 from aos_mcp.abi.completion import Completion, Prompt, Turn
 from aos_mcp.abi.errors import Invalid, ModelError, ModelFault
 from aos_mcp.abi.limits import MODEL_RETRIES_MAX, MODEL_RETRY_BASE_S, MODEL_RETRY_CAP_S
-from aos_mcp.kernel.call import Call
+from aos_mcp.kernel.call import Call, check_model
 from aos_mcp.kernel.calls import views
 from aos_mcp.kernel.model_call import ModelCall
 
@@ -27,6 +27,8 @@ async def complete(call: Call, args: a.CompleteArgs) -> r.CompleteResult:
     if (args.prompt is None) == (args.messages is None):
         raise Invalid("complete takes either prompt or messages.", "Give exactly one of the two.")
     name = args.model or await _default(call)
+    if args.model is not None:
+        check_model(call, name)
     prompt = _prompt(args)
     completion = await _patiently(call, name, prompt)
     if args.schema_ is None:

@@ -24,7 +24,7 @@ from aos_mcp.abi.process import ExitCode, Process, ProcessState, Signal
 from aos_mcp.context.tokens import count
 from aos_mcp.kernel import budget, journal, pages, table
 from aos_mcp.kernel.blocking import blocked, refuse_when_finishing, until_changed
-from aos_mcp.kernel.call import Call, caller_pid
+from aos_mcp.kernel.call import Call, caller_pid, check_model
 from aos_mcp.kernel.calls import views
 from aos_mcp.ports import Transaction
 from aos_mcp.security.rights import attenuate
@@ -37,9 +37,10 @@ async def spawn(call: Call, args: a.SpawnArgs) -> r.SpawnResult:
     """Create a process, READY, with a share of its parent's budget and no more than its parent's rights."""
     definition = _definition(call, args)
     model = args.model or (definition.model if definition else None)
-    if model is None and call.caller.pid is not None:
-        parent = await call.read(call.own)
-        model = parent.model
+    if model is not None:
+        check_model(call, model)
+    elif call.caller.pid is not None:
+        model = (await call.read(call.own)).model
     model = model or await call.machine.models.default()
     info = await call.machine.models.resolve(model).describe()
     result = await call.commit(lambda tx: _spawn(tx, call, args, definition, info.name))

@@ -1,0 +1,1 @@
+"""Figures, measured where they are printed: ratios against a peer in the same run. Never part of a test."""

@@ -1,0 +1,37 @@
+"""`aos bench`: figures measured here and now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated
+
+import typer
+
+from aos_mcp.abi.errors import ErrorCode
+from aos_mcp.cli import output
+from aos_mcp.cli.failure import CliError
+
+
+def bench(
+    name: Annotated[str, typer.Argument(help="start, syscall, or all")] = "all",
+    json_: output.AsJson = False,
+) -> None:
+    """Measure and print figures, each beside a peer measured in the same run where there is one."""
+    # What is measured loads the whole kernel and the SDK; no other command should pay for that.
+    from aos_mcp.bench import start, syscall
+    from aos_mcp.bench.figures import Figure, machine
+
+    known: Mapping[str, Callable[[], list[Figure]]] = {"start": start.run, "syscall": syscall.run}
+    with output.reporting(json_):
+        if name != "all" and name not in known:
+            raise CliError(ErrorCode.INVALID, f"There is no benchmark {name!r}.", f"Known: {', '.join(known)}, all.")
+    figures = [figure for key, run in known.items() if name in {key, "all"} for figure in run()]
+    if json_:
+        output.document({"machine": machine(), "figures": [figure.as_json() for figure in figures]})
+        return
+    print("  ".join(f"{key}={value}" for key, value in machine().items()))
+    for figure in figures:
+        beside = ""
+        if figure.baseline is not None and figure.ratio is not None:
+            beside = f"  {figure.ratio:.2f} x {figure.baseline} ({figure.baseline_value:.3f} {figure.unit})"
+        print(f"{figure.name:<48} {figure.value:>10.3f} {figure.unit:<6} target {figure.target}{beside}")
