@@ -491,8 +491,9 @@ class Mounts(Protocol):
     ) -> ToolOutcome:
         """Call one tool once.
 
-        Raises Unavailable when the server is down before the call was sent, TimedOut, and UnknownOutcome when the
-        connection was lost after it was sent. Never repeats a call.
+        Raises NotFound for a tool that is not offered, Invalid where the server refuses the arguments, Unavailable when
+        it is down before the call was sent, TimedOut, and UnknownOutcome when the connection was lost after. Never
+        repeats a call.
         """
         ...
 

@@ -22,6 +22,7 @@ from aos_mcp.cli import (
     audit,
     bench,
     config,
+    demo,
     doctor,
     execute,
     install,
@@ -71,6 +72,7 @@ app.command("status")(kernel.status)
 app.command("stop")(kernel.stop)
 app.command("install")(install.install)
 app.command("doctor")(doctor.doctor)
+app.command("demo")(demo.demo)
 app.add_typer(config.app, name="config")
 
 

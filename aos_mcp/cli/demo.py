@@ -10,7 +10,7 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import anyio
 import typer
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 NODE_MODULES = Path(".cache/node/node_modules")
 """Where `make` puts the files server."""
+WIDTH = 140
+"""Of what is written to a file or a pipe."""
+
+E = TypeVar("E", bound=BaseException)
 
 
 def demo(
@@ -50,6 +54,7 @@ def demo(
 
 async def _perform(model: str | None, node_modules: Path, *, keep: bool, as_json: bool) -> Json:
     # rich, the protocol's library and the drivers under them: a second that no other command is willing to pay.
+    from mcp.shared.exceptions import MCPError
     from rich.console import Console
 
     from aos_mcp.cli.demo_host import Account, Broken, connected
@@ -57,6 +62,8 @@ async def _perform(model: str | None, node_modules: Path, *, keep: bool, as_json
     from aos_mcp.cli.demo_stage import staged
 
     console = Console(stderr=as_json, highlight=False, quiet=as_json and not sys.stderr.isatty())
+    if not console.is_terminal:
+        console.width = WIDTH
     account = Account(console)
     broken: list[Broken] = []
     play: Play | None = None
@@ -67,7 +74,9 @@ async def _perform(model: str | None, node_modules: Path, *, keep: bool, as_json
                 play = Play(stage, host, account, model)
                 await play.run()
         except* Broken as group:
-            broken += [error for error in group.exceptions if isinstance(error, Broken)]
+            broken += leaves(group)
+        except* (MCPError, OSError) as group:
+            broken += [Broken("a host speaks to the kernel", repr(error)) for error in leaves(group)]
     facts = play.facts if play is not None else {}
     summary: Json = {
         "ok": not broken,
@@ -81,6 +90,14 @@ async def _perform(model: str | None, node_modules: Path, *, keep: bool, as_json
         summary["broken"] = {"claim": broken[0].claim, "why": broken[0].why}
     _conclude(console, account, summary)
     return summary
+
+
+def leaves(group: BaseExceptionGroup[E]) -> list[E]:
+    """Return the exceptions of a group and of the groups in it."""
+    found: list[E] = []
+    for error in group.exceptions:
+        found += leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
 
 
 def _introduce(console: Console, stage: Stage, model: str | None, *, keep: bool) -> None:
@@ -122,6 +139,7 @@ def _conclude(console: Console, account: Account, summary: Json) -> None:
         )  # fmt: skip
     console.print()
     console.print(table)
+    console.print("A parent's row includes its children.")
     console.print(
         f"{len(account.held)} claims held in {summary['seconds']:.1f} s on {os.cpu_count()} cores, "
         f"sandbox {summary['sandbox']}."

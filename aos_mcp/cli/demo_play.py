@@ -12,7 +12,9 @@ import shutil
 import signal
 import sqlite3
 import sys
+import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +76,7 @@ class Play:
         self._watch = Watch(self.host, self.account)
         self._patience_s = REPLAY_S if self.model is None else MODEL_S
         self._pids: dict[str, str] = {}
+        self._question: Json = {}
 
     async def run(self) -> None:
         """Play all scenes. Raises Broken at the first claim that does not hold."""
@@ -112,17 +115,21 @@ class Play:
             budget={"usd": BUDGET_USD},
             idempotency_key="review",
         )
-        self._pids["reviewer"] = spawned["pid"]
+        pid = self._pids["reviewer"] = spawned["pid"]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._prove_sandbox)
+            self._question = await self._watch.until_written(pid, "question", self._patience_s)
+
+    async def _prove_sandbox(self) -> None:
         # Where no sandbox works this says so, and how to mend it; no command ever runs outside of one.
         proof = await self.host.call("sandbox_exec", command="id -u", timeout_s=30)
         claim = f"commands run in a sandbox that has proven itself: {proof['isolation']}"
-        self.account.hold(proof["exit_code"] == 0 and proof["stdout"].strip() != str(os.getuid() or 0), claim, proof)
+        self.account.hold(proof["exit_code"] == 0 and proof["stdout"].strip() != str(os.getuid()), claim, proof)
         self.facts["sandbox"] = proof["isolation"]
 
     async def _ask_and_checkpoint(self) -> None:
-        question = await self._watch.until_written(self._pids["reviewer"], "question", self._patience_s)
-        pid = self._pids["tester"] = question["sender"]
-        self.account.tell(f"the tester asks: {question['text']}", "bold")
+        pid = self._pids["tester"] = self._question["sender"]
+        self.account.tell(f"the tester asks: {self._question['text']}", "bold")
         tester, reviewer = await self.host.agent(pid), await self.host.agent(self._pids["reviewer"])
         self.account.hold(
             tester["parent"] == reviewer["pid"] and (reviewer["priority"], tester["priority"]) == (20, 60),
@@ -143,10 +150,8 @@ class Play:
     async def _kill(self) -> None:
         self.account.scene("The kernel is killed in the middle of an act")
         ledger = self.stage.workspace((await self.host.agent(self._pids["tester"]))["workspace"]) / "ledger.txt"
-        with anyio.move_on_after(self._patience_s):
-            while "issue" not in lines_of(ledger):
-                await anyio.sleep(POLL_S)
-        self.account.hold("issue" in lines_of(ledger), "the tester has begun to file the issue", lines_of(ledger))
+        begun = await anyio.to_thread.run_sync(until, lambda: "issue" in lines_of(ledger), self._patience_s)
+        self.account.hold(begun, "the tester has begun to file the issue", lines_of(ledger))
         killed = daemon_pid(self.stage.home)
         children = descendants(killed)
         os.kill(killed, signal.SIGKILL)
@@ -156,9 +161,7 @@ class Play:
         seconds, back = self.account.seconds() - at, daemon_pid(self.stage.home)
         claim = f"the next call brings it back by itself, in {seconds:.1f} s, and the host noticed nothing"
         self.account.hold(back != killed and bool(status["node"]), claim, {"killed": killed, "now": back})
-        with anyio.move_on_after(GONE_S):
-            while any(map(alive, children)):
-                await anyio.sleep(POLL_S)
+        await anyio.to_thread.run_sync(until, lambda: not any(map(alive, children)), GONE_S)
         left = [child for child in children if alive(child)]
         self.account.hold(not left, f"nothing of the dead kernel is left: {len(children)} processes went with it", left)
         self.facts["crash"] = {"killed": killed, "came_back_as": back, "seconds": round(seconds, 2)}
@@ -192,7 +195,7 @@ class Play:
         claim = "its journal calls that act unknown: the agent looked for itself, and was never made to repeat it"
         self.account.hold(unknown == ["sandbox_exec"], claim, unknown)
         if self.stage.git is not None and "git" in self.stage.servers:
-            subjects = await commits(self.stage.repository, self.stage.git)
+            subjects = await anyio.to_thread.run_sync(commits, self.stage.repository, self.stage.git)
             claim = "the repository has the review, committed once"
             self.account.hold(len(subjects) == len(HISTORY) + 1 and subjects[-1] == "Review of median", claim, subjects)
         self.facts["ledger"] = {"tester": ledger, "reviewer": own}
@@ -216,7 +219,9 @@ class Play:
 
     async def _fork(self) -> None:
         self.account.scene("The past is forked: the tester again, from before the crash")
-        restored = await self.host.call("restore", checkpoint_id=self.facts["checkpoint"], name="tester again")
+        budget = {"usd": TESTER_BUDGET_USD}
+        saved = self.facts["checkpoint"]
+        restored = await self.host.call("restore", checkpoint_id=saved, name="tester again", budget=budget)
         pid = self._pids["fork"] = restored["pid"]
         await self._watch.skip(pid)
         row = await self._watch.until_ended(pid, self._patience_s)
@@ -269,6 +274,16 @@ class Play:
 
     def _ledger(self, workspace: str) -> dict[str, int]:
         return dict(Counter(lines_of(self.stage.workspace(workspace) / "ledger.txt")))
+
+
+def until(true: Callable[[], bool], within_s: float) -> bool:
+    """Look at the machine until `true()`, at most so long; return whether it came true. Nothing tells us: we look."""
+    deadline = time.monotonic() + within_s
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
 
 
 def lines_of(path: Path) -> list[str]:

@@ -6,11 +6,10 @@ Owns the text of its files, so that the recorded agents and the checks speak of 
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import anyio
 
 GIT_S = 30.0
 AUTHOR = {
@@ -85,30 +84,31 @@ HISTORY = (
 )
 
 
-async def make_repository(folder: Path, git: str | None) -> None:
+def make_repository(folder: Path, git: str | None) -> None:
     """Write the files, and the history where there is a `git` to keep it."""
     folder.mkdir()
     if git is not None:
-        await run_git(git, folder, "init", "--quiet", "--initial-branch=main")
+        run_git(git, folder, "init", "--quiet", "--initial-branch=main")
     for change in HISTORY:
         for name, text in change.files.items():
             (folder / name).write_text(text, "utf-8")
         if git is not None:
-            await run_git(git, folder, "add", "--all")
-            await run_git(git, folder, "commit", "--quiet", f"--message={change.message}")
+            run_git(git, folder, "add", "--all")
+            run_git(git, folder, "commit", "--quiet", f"--message={change.message}")
     if git is not None:
         # The commits that an agent makes later carry a name too, whatever the machine's own configuration.
-        await run_git(git, folder, "config", "user.name", "reviewer")
-        await run_git(git, folder, "config", "user.email", "reviewer@example.org")
+        run_git(git, folder, "config", "user.name", "reviewer")
+        run_git(git, folder, "config", "user.email", "reviewer@example.org")
 
 
-async def commits(folder: Path, git: str) -> list[str]:
+def commits(folder: Path, git: str) -> list[str]:
     """Return the subjects of all commits, oldest first."""
-    return (await run_git(git, folder, "log", "--reverse", "--format=%s")).splitlines()
+    return (run_git(git, folder, "log", "--reverse", "--format=%s")).splitlines()
 
 
-async def run_git(git: str, folder: Path, *arguments: str) -> str:
+def run_git(git: str, folder: Path, *arguments: str) -> str:
     """Run git in `folder` and return what it wrote. Raises CalledProcessError where it fails."""
-    with anyio.fail_after(GIT_S):
-        done = await anyio.run_process([git, *arguments], cwd=folder, env={**os.environ, **AUTHOR})
+    done = subprocess.run(
+        [git, *arguments], cwd=folder, env={**os.environ, **AUTHOR}, capture_output=True, timeout=GIT_S, check=True
+    )
     return done.stdout.decode()

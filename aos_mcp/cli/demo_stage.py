@@ -58,18 +58,14 @@ class Stage:
 @asynccontextmanager
 async def staged(node_modules: Path, *, keep: bool) -> AsyncIterator[Stage]:
     """Set the stage; afterwards stop the kernel and, unless `keep`, remove everything."""
-    root = Path(tempfile.mkdtemp(prefix="aos-demo-")).resolve()
+    stage = await anyio.to_thread.run_sync(_set_up, node_modules)
     try:
-        stage = await _set_up(root, node_modules)
-        try:
-            yield stage
-        finally:
-            with anyio.CancelScope(shield=True):
-                await stop_kernel(stage, stage.home)
+        yield stage
     finally:
-        if not keep:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(lambda: shutil.rmtree(root, ignore_errors=True))
+        with anyio.CancelScope(shield=True):
+            await stop_kernel(stage, stage.home)
+            if not keep:
+                await anyio.to_thread.run_sync(lambda: shutil.rmtree(stage.root, ignore_errors=True))
 
 
 async def stop_kernel(stage: Stage, home: Path) -> None:
@@ -78,11 +74,12 @@ async def stop_kernel(stage: Stage, home: Path) -> None:
         await anyio.run_process([sys.executable, "-m", "aos_mcp", "stop"], env=stage.environ(home), check=False)
 
 
-async def _set_up(root: Path, node_modules: Path) -> Stage:
+def _set_up(node_modules: Path) -> Stage:
+    root = Path(tempfile.mkdtemp(prefix="aos-demo-")).resolve()
     home, repository = root / "home", root / "repository"
     home.mkdir(mode=0o700)
     git = shutil.which("git")
-    await make_repository(repository, git)
+    make_repository(repository, git)
     mounts, missing = _mounts(repository, git, node_modules)
     (home / "aos.toml").write_text(_config(mounts), "utf-8")
     replays = home / "replays"

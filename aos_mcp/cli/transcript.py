@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from aos_mcp.abi import limits
 from aos_mcp.abi.journal import MODEL_CALL, StepState
 from aos_mcp.abi.page import PageKind
 from aos_mcp.abi.process import ExitCode, ProcessState
@@ -21,7 +22,7 @@ from aos_mcp.cli.client import GRACE_S, Client, Json
 from aos_mcp.cli.failure import EXIT_OF_AGENT
 from aos_mcp.cli.output import AsJson
 
-SLICE_S = 1.0  # How often a follower looks for news; the end of the agent is told at once.
+SLICE_S = 2.0  # How often a follower looks for news, each look on record; the end of the agent is told at once.
 CUT_CHARS = 4_000  # Of one entry in a readable transcript; --full cuts nothing.
 UNREAD_KINDS = frozenset({PageKind.DOCUMENT})  # Kept outside the window and possibly huge: named, not told.
 
@@ -100,7 +101,7 @@ class Teller:
             after = self._steps[-1]["number"] if self._steps else -1
             steps = self._client.read_json(f"aos://proc/{self._pid}/journal/{after}")["steps"]
             self._steps += steps
-            if not steps:
+            if len(steps) < limits.LIST_MAX:
                 return
 
     def _untold_steps(self, *, before: Json | None) -> Iterator[Json]:

@@ -108,18 +108,5 @@ def accept_pin(tx: Transaction, machine: Machine, approval: Approval, now: float
 
 
 def definition(tool: MountedTool) -> str:
-    """Return a tool's definition as a person reads it in a diff."""
-    return json.dumps(
-        {
-            "name": tool.name,
-            "title": tool.title,
-            "description": tool.description,
-            "input_schema": json.loads(tool.input_schema),
-            "read_only": tool.read_only,
-            "destructive": tool.destructive,
-            "idempotent": tool.idempotent,
-        },
-        indent=1,
-        ensure_ascii=False,
-        sort_keys=True,
-    )
+    """Return the text that the digest of a tool covers, one key a line, as a person reads it in a diff."""
+    return json.dumps(json.loads(tool.definition), indent=1, ensure_ascii=False, sort_keys=True)

@@ -293,25 +293,29 @@ def relay(source: socket.socket, target: socket.socket) -> None:
 
 def carry(client: socket.socket, path: str) -> None:
     """Carry one connection to the proxy's socket."""
-    with CONNECTIONS, client, socket.socket(socket.AF_UNIX) as proxy:
-        try:
+    try:
+        with client, socket.socket(socket.AF_UNIX) as proxy:
             proxy.connect(path)
             up = threading.Thread(target=relay, args=(client, proxy), daemon=True)
             up.start()
-        except (OSError, RuntimeError):
-            return
-        relay(proxy, client)
-        up.join()
+            relay(proxy, client)
+            up.join()
+    except (OSError, RuntimeError):
+        pass  # No proxy, or no process left for a thread: the client sees its connection closed.
+    finally:
+        CONNECTIONS.release()
 
 
 def forward(listener: socket.socket, path: str) -> None:
     """Accept for as long as the sandbox lives."""
     while True:
-        client = listener.accept()[0]
+        CONNECTIONS.acquire()
         try:
+            client = listener.accept()[0]
             threading.Thread(target=carry, args=(client, path), daemon=True).start()
-        except RuntimeError:  # The process limit is used up: by the command, so it is the command's loss.
-            client.close()
+        except (OSError, RuntimeError):  # Descriptors or processes are used up: by the command, so it has to wait.
+            CONNECTIONS.release()
+            time.sleep(0.05)
 
 
 def main() -> None:

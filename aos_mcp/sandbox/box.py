@@ -16,6 +16,9 @@ from typing import Protocol
 AGENTD = Path(__file__).with_name("agentd.py")
 """The supervisor's source; it is given to every box as a read-only file."""
 
+AGENTD_OPTIONS = ("-I", "-S", "-B", "-W", "ignore")
+"""Options of the Python that runs it: nothing but the standard library, nothing written, nothing said unasked."""
+
 INSIDE_AGENTD = "/run/aos-agentd.py"
 INSIDE_EGRESS = "/run/aos-egress"
 INSIDE_WORKSPACE = "/workspace"

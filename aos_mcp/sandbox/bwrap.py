@@ -23,6 +23,7 @@ import anyio.abc
 from aos_mcp.abi.errors import Unavailable
 from aos_mcp.sandbox.box import (
     AGENTD,
+    AGENTD_OPTIONS,
     INSIDE_AGENTD,
     INSIDE_EGRESS,
     INSIDE_WORKSPACE,
@@ -84,7 +85,7 @@ class Bwrap:
                 command = _Command(files)
                 argv = [self._program, *self._arguments(command, self._userland, box)]
                 report = command.pipe()
-                argv += ["--info-fd", str(report[1]), "--", self._userland.python, "-I", "-S", "-B", INSIDE_AGENTD]
+                argv += ["--info-fd", str(report[1]), "--", self._userland.python, *AGENTD_OPTIONS, INSIDE_AGENTD]
                 process = await anyio.open_process(argv, env={}, pass_fds=command.fds, start_new_session=True)
                 command.close_write_end()
                 channel = BwrapChannel(process, group)

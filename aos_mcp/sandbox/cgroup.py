@@ -158,8 +158,10 @@ def _parents_v2() -> tuple[Path, Path] | None:
     path = top / own.lstrip("/")
     while path.is_relative_to(top):
         with contextlib.suppress(OSError):
+            # Moving a process needs the right to do so in the nearest common ancestor, which is this very group.
+            movable = os.access(path / "cgroup.procs", os.W_OK)
             active = (path / "cgroup.subtree_control").read_text("ascii").split()
-            if {"memory", "pids"} <= set(active) and os.access(path, os.W_OK):
+            if {"memory", "pids"} <= set(active) and movable and os.access(path, os.W_OK):
                 return path, path
         path = path.parent
     return None

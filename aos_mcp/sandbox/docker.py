@@ -27,6 +27,7 @@ import anyio.to_thread
 from aos_mcp.abi.errors import Unavailable
 from aos_mcp.sandbox.box import (
     AGENTD,
+    AGENTD_OPTIONS,
     INSIDE_AGENTD,
     INSIDE_EGRESS,
     INSIDE_WORKSPACE,
@@ -163,7 +164,7 @@ class Docker:
         created = api.create_container(
             self._ready,
             entrypoint=[python],
-            command=["-I", "-S", "-B", INSIDE_AGENTD],
+            command=[*AGENTD_OPTIONS, INSIDE_AGENTD],
             user=f"{box_uid()}:{box_gid()}",
             hostname="sandbox",
             working_dir="/",

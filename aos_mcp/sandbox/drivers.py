@@ -180,6 +180,8 @@ class ProvenSandbox:
 
     async def _execute(self, seat: _Seat, driver: Driver, command: Command) -> CommandOutcome:
         wanted = await self._box(command)
+        if seat.closed:
+            raise _closed()
         session = seat.session
         if session is not None and not session.dead and session.box == wanted and session.driver is driver:
             try:
@@ -217,7 +219,7 @@ class ProvenSandbox:
                     await self._vacate(seat)
         if seat.closed:
             await self._vacate(seat)
-            raise Cancelled("The sandbox was closed before the command started.", "Run it again if it is still wanted.")
+            raise _closed()
         return seat.session
 
     async def _start_proxy(self, seat: _Seat, box: Box, folder: Path) -> None:
@@ -262,6 +264,10 @@ class ProvenSandbox:
             for name, seat in list(self._seats.items()):
                 if not seat.waiting and seat.used_at <= before:
                     await self.close(name)
+
+
+def _closed() -> Cancelled:
+    return Cancelled("The sandbox was closed before the command started.", "Run it again if it is still wanted.")
 
 
 def _make_public(folder: Path) -> None:

@@ -249,7 +249,8 @@ def _arrived(path: Path) -> bool:
 
 async def _probe_processes(report: _Report, session: Session) -> None:
     outcome = await _python(session, _FORKS, _PIDS_MAX * 2)
-    made = int(outcome.stdout or b"0")
+    text = outcome.stdout.strip()
+    made = int(text) if text.isdigit() else 0
     report.add(
         "process_limit", 4 <= made <= _PIDS_MAX, f"{made} processes of {_PIDS_MAX} allowed, {_PIDS_MAX * 2} tried"
     )

@@ -14,6 +14,9 @@ from fnmatch import fnmatchcase
 from aos_mcp.abi.capability import LEVEL_ORDER, IsolationLevel, Rights
 from aos_mcp.abi.errors import Denied
 
+NOTHING: tuple[tuple[str, ...], ...] = ((),)
+"""One layer without patterns. It stands for no layers, so that a child's own layer does not become the only one."""
+
 
 def attenuate(
     parent: Rights,
@@ -26,8 +29,8 @@ def attenuate(
     """Return a child's rights: the parent's, and at most what is named here. None adds no bound of its own."""
     return replace(
         parent,
-        tools=parent.tools if tools is None else (*parent.tools, tuple(tools)),
-        network=parent.network if network is None else (*parent.network, tuple(network)),
+        tools=parent.tools if tools is None else (*(parent.tools or NOTHING), tuple(tools)),
+        network=parent.network if network is None else (*reachable(parent), tuple(network)),
         level=parent.level if level is None else min(parent.level, level, key=LEVEL_ORDER.index),
         spawn=parent.spawn and spawn is not False,
     )
@@ -40,7 +43,7 @@ def may_call(rights: Rights, name: str) -> bool:
 
 def reachable(rights: Rights) -> tuple[tuple[str, ...], ...]:
     """Return the network layers for whoever enforces them; one without patterns reaches nothing. Never empty."""
-    return rights.network or ((),)
+    return rights.network or NOTHING
 
 
 def network_allowed(rights: Rights, host: str, port: int) -> bool:

@@ -84,6 +84,7 @@ def a_tool(name: str, *, read_only: bool = False, idempotent: bool = False, desc
         idempotent=idempotent,
         open_world=False,
         digest=f"{name} {description}",
+        definition=json.dumps({"name": tool, "description": description}),
     )
 
 

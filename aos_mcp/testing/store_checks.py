@@ -38,12 +38,21 @@ async def check_store(open_store: OpenStore) -> None:
 
 
 class _Holder:
-    """A unit that keeps the writer busy until it is told to go on, so that what comes behind it is queued."""
+    """A unit that keeps the writer busy until it is told to go on, so that what comes behind it is queued.
+
+    As a context it lets the unit go on in any case: a check that fails must not leave the writer held.
+    """
 
     def __init__(self) -> None:
         self.runs = 0
         self._began = threading.Event()
         self._go_on = threading.Event()
+
+    def __enter__(self) -> _Holder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.go_on()
 
     def __call__(self, tx: Transaction) -> str:
         """Write a fact, then wait."""
@@ -170,45 +179,45 @@ async def a_conflict_that_a_unit_catches_leaves_the_rest_of_it(open_store: OpenS
 
 async def units_of_one_group_do_not_touch_each_other(open_store: OpenStore) -> None:
     """Of units that are committed together, those that fail leave nothing, and the others everything."""
-    holder = _Holder()
     failed: list[int] = []
 
     async with open_store() as store:
+        with _Holder() as holder:
 
-        async def unit(n: int) -> None:
-            def work(tx: Transaction) -> None:
-                tx.fact_put(f"unit-{n}", "yes")
-                if n % 3 == 0:
-                    tx.process_insert(a_process("p_taken"))
+            async def unit(n: int) -> None:
+                def work(tx: Transaction) -> None:
+                    tx.fact_put(f"unit-{n}", "yes")
+                    if n % 3 == 0:
+                        tx.process_insert(a_process("p_taken"))
 
-            try:
-                await store.write(work, flush=n == 5)
-            except Conflict:
-                failed.append(n)
+                try:
+                    await store.write(work, flush=n == 5)
+                except Conflict:
+                    failed.append(n)
 
-        await store.write(lambda tx: tx.process_insert(a_process("p_taken")))
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(store.write, holder)
-            await holder.began()
-            for n in range(12):
-                tasks.start_soon(unit, n)
-            await anyio.wait_all_tasks_blocked()
-            holder.go_on()
-        kept = await store.read(lambda tx: [n for n in range(12) if tx.fact_get(f"unit-{n}")])
-        assert kept == [n for n in range(12) if n % 3]
-        assert sorted(failed) == [0, 3, 6, 9]
+            await store.write(lambda tx: tx.process_insert(a_process("p_taken")))
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(store.write, holder)
+                await holder.began()
+                for n in range(12):
+                    tasks.start_soon(unit, n)
+                await anyio.wait_all_tasks_blocked()
+                holder.go_on()
+            kept = await store.read(lambda tx: [n for n in range(12) if tx.fact_get(f"unit-{n}")])
+            assert kept == [n for n in range(12) if n % 3]
+            assert sorted(failed) == [0, 3, 6, 9]
 
 
 async def a_read_waits_for_no_write_and_sees_none_of_it(open_store: OpenStore) -> None:
     """While a unit is under way readers see the state before it; after it, the state it left."""
-    holder = _Holder()
     async with open_store() as store:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(store.write, holder)
-            await holder.began()
-            assert await store.read(lambda tx: tx.fact_get("held")) is None
-            holder.go_on()
-        assert await store.read(lambda tx: tx.fact_get("held")) == "yes"
+        with _Holder() as holder:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(store.write, holder)
+                await holder.began()
+                assert await store.read(lambda tx: tx.fact_get("held")) is None
+                holder.go_on()
+            assert await store.read(lambda tx: tx.fact_get("held")) == "yes"
 
 
 async def a_read_sees_one_state_throughout(open_store: OpenStore) -> None:
@@ -247,7 +256,6 @@ async def a_read_cannot_write(open_store: OpenStore) -> None:
 
 async def a_unit_cancelled_before_it_began_never_runs(open_store: OpenStore) -> None:
     """What waits behind another unit and is cancelled there leaves nothing, and the store goes on."""
-    holder = _Holder()
     runs: list[str] = []
 
     def work(tx: Transaction) -> None:
@@ -255,37 +263,38 @@ async def a_unit_cancelled_before_it_began_never_runs(open_store: OpenStore) -> 
         tx.fact_put("cancelled", "yes")
 
     async with open_store() as store:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(store.write, holder)
-            await holder.began()
-            async with anyio.create_task_group() as waiting:
-                waiting.start_soon(store.write, work)
-                await anyio.wait_all_tasks_blocked()
-                waiting.cancel_scope.cancel()
-            holder.go_on()
-        await store.write(lambda tx: tx.fact_put("next", "yes"))
-        assert runs == []
-        assert await store.read(lambda tx: tx.fact_get("cancelled")) is None
+        with _Holder() as holder:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(store.write, holder)
+                await holder.began()
+                async with anyio.create_task_group() as waiting:
+                    waiting.start_soon(store.write, work)
+                    await anyio.wait_all_tasks_blocked()
+                    waiting.cancel_scope.cancel()
+                holder.go_on()
+            await store.write(lambda tx: tx.fact_put("next", "yes"))
+            assert runs == []
+            assert await store.read(lambda tx: tx.fact_get("cancelled")) is None
 
 
 async def a_unit_cancelled_while_it_runs_is_settled_first(open_store: OpenStore) -> None:
     """A unit that has begun runs once and comes to its end before the cancellation goes on."""
-    holder = _Holder()
     async with open_store() as store:
+        with _Holder() as holder:
 
-        async def release() -> None:
-            await anyio.wait_all_tasks_blocked()
-            holder.go_on()
+            async def release() -> None:
+                await anyio.wait_all_tasks_blocked()
+                holder.go_on()
 
-        async with anyio.create_task_group() as tasks:
-            async with anyio.create_task_group() as waiting:
-                waiting.start_soon(store.write, holder)
-                await holder.began()
-                tasks.start_soon(release)
-                waiting.cancel_scope.cancel()
-            assert await store.read(lambda tx: tx.fact_get("held")) == "yes"
-        await store.write(lambda tx: tx.fact_put("next", "yes"))
-        assert holder.runs == 1
+            async with anyio.create_task_group() as tasks:
+                async with anyio.create_task_group() as waiting:
+                    waiting.start_soon(store.write, holder)
+                    await holder.began()
+                    tasks.start_soon(release)
+                    waiting.cancel_scope.cancel()
+                assert await store.read(lambda tx: tx.fact_get("held")) == "yes"
+            await store.write(lambda tx: tx.fact_put("next", "yes"))
+            assert holder.runs == 1
 
 
 async def values_no_store_can_hold_are_refused(open_store: OpenStore) -> None:

@@ -58,6 +58,13 @@ async def test_the_first_driver_that_passes_is_used(
         assert [proof.passed for proof in await sandbox.prove()] == [False, True]
 
 
+@pytest.mark.parametrize("_driver", DRIVERS[1:])
+async def test_a_runtime_that_is_missing_or_old_is_refused(tmp_path: Path, _driver: str) -> None:
+    async with make_sandbox(tmp_path, "docker+runsc") as sandbox:
+        (proof,) = await sandbox.prove()
+    assert proof.passed or "runsc" in proof.reason and "gVisor" in proof.repair
+
+
 @pytest.mark.parametrize("driver", DRIVERS[1:])
 async def test_an_image_that_is_not_here_is_never_pulled(tmp_path: Path, driver: str) -> None:
     async with make_sandbox(tmp_path, driver, image="aos-mcp/no-such-image:1") as sandbox:
@@ -180,12 +187,12 @@ def start(argv: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
 
 
 async def test_a_killed_kernel_leaves_no_orphan(tmp_path: Path, driver: str) -> None:
-    root = Path(__file__).parents[2]
     script = Path(__file__).with_name("kernel_process.py")
-    kernel = start([sys.executable, str(script), driver, str(tmp_path)], {**os.environ, "PYTHONPATH": str(root)})
+    path = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
+    kernel = start([sys.executable, str(script), driver, str(tmp_path)], {**os.environ, "PYTHONPATH": path})
     heart = tmp_path / "workspaces" / "doomed" / "heart"
     try:
-        await until(lambda: heart.exists() and heart.stat().st_size >= 10)
+        await until(lambda: kernel.poll() is not None or heart.exists() and heart.stat().st_size >= 10)
         assert boxes_of("doomed", driver, heart.parent), "the control failed: nothing was found while it ran"
         mark = f"{kernel.pid}-{process_birth(kernel.pid)}"
         assert mark_is_alive(mark)

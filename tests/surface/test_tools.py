@@ -199,10 +199,9 @@ async def test_wrong_arguments_are_refused_by_code_and_the_server_goes_on(tmp_pa
         {field: "a\x00b" for field in next(t for t in tools() if t.name == name).input_schema["properties"]},
         {field: "\ud800" for field in next(t for t in tools() if t.name == name).input_schema["properties"]},
         {"pid": "p_" + "a" * 26, "pids": ["p_" + "a" * 26], "page_id": "pg_" + "a" * 26},
-        {"task": "x" * 10_000_000, "content": "x" * 10_000_000, "command": "x" * 10_000_000, "text": "x" * 10_000_000},
     ]
     async with serving(tmp_path) as served, served.client(MODERN) as client:
-        with anyio.fail_after(60):
+        with anyio.fail_after(20):
             for arguments in wrong:
                 if not arguments:
                     continue
