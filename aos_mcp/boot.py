@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -15,11 +16,12 @@ from pathlib import Path
 import anyio
 
 from aos_mcp import __version__
+from aos_mcp.abi.audit import AuditEntry
 from aos_mcp.abi.errors import Unavailable
 from aos_mcp.abi.settings import MountSettings, Settings
-from aos_mcp.audit.chain import generate_key
+from aos_mcp.audit.chain import generate_key, load_key, verifier_text
 from aos_mcp.audit.redact import redactor
-from aos_mcp.definitions import check_definitions
+from aos_mcp.definitions import check_definitions, definition_folders
 from aos_mcp.hardware import SystemClock, SystemEntropy
 from aos_mcp.kernel.admission import Admission
 from aos_mcp.kernel.kernel import Kernel
@@ -35,6 +37,8 @@ from aos_mcp.storage.sqlite import open_sqlite
 SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
 """A variable whose name holds one of these has a value that must never be shown."""
 SECRET_CHARS_MIN = 8
+OBSERVED_MAX = 100_000
+"""Egress decisions that may wait for the sealer, which takes them twice a second."""
 
 
 def principal() -> str:
@@ -60,7 +64,18 @@ async def boot(settings: Settings, environ: Mapping[str, str], home: Path) -> As
         store = await stack.enter_async_context(open_sqlite(home / "kernel.db", clock))
         models = await stack.enter_async_context(Catalogue(settings, environ, clock))
         workspaces = home / "workspaces"
-        sandbox = ProvenSandbox(settings.sandbox, workspaces, runtime, clock, entropy, node)
+        observed: deque[AuditEntry] = deque(maxlen=OBSERVED_MAX)
+        sandbox = ProvenSandbox(
+            settings.sandbox,
+            workspaces,
+            runtime,
+            clock,
+            entropy,
+            node,
+            on_egress=lambda session, host, port, allowed: observed.append(
+                egress_entry(clock.now(), session, host, port, allowed=allowed)
+            ),
+        )
         await stack.enter_async_context(sandbox)
         table = await stack.enter_async_context(MountTable(mounts, clock, entropy, environ))
         machine = Machine(
@@ -74,12 +89,13 @@ async def boot(settings: Settings, environ: Mapping[str, str], home: Path) -> As
             mounts=table,
             clock=clock,
             entropy=entropy,
-            seal=Seal(key=_audit_key(home), origin=f"aos-mcp/{socket.gethostname()}", heads=home / "audit.heads"),
+            seal=_seal(home),
             definitions=lambda: check_definitions(definition_folders(home))[0],
             redact=redactor(secrets_of(environ)),
             metrics=Metrics(),
             admission=Admission(settings.providers, clock),
             started_at=clock.now(),
+            observed=observed,
         )
         kernel = Kernel(machine, principal())
         async with anyio.create_task_group() as group:
@@ -90,9 +106,18 @@ async def boot(settings: Settings, environ: Mapping[str, str], home: Path) -> As
                 group.cancel_scope.cancel()
 
 
-def definition_folders(home: Path) -> list[Path]:
-    """Return where agent definitions are looked for, the first winning."""
-    return [Path.cwd() / ".aos" / "agents", home / "agents"]
+def egress_entry(at: float, session: str, host: str, port: int, *, allowed: bool) -> AuditEntry:
+    """Return the audit entry of one decision of an egress proxy."""
+    return AuditEntry(
+        at=at,
+        category="execute",
+        actor=session,
+        pid=session if session.startswith("p_") else "",
+        call="egress",
+        outcome="ok" if allowed else "denied",
+        subject=f"{host}:{port}",
+        detail="",
+    )
 
 
 def secrets_of(environ: Mapping[str, str]) -> Iterable[str]:
@@ -113,13 +138,23 @@ def _make_home(home: Path) -> None:
         raise Unavailable(f"{home} cannot be made: {error.strerror}.", "Set AOS_HOME to a writable folder.") from None
 
 
-def _audit_key(home: Path) -> bytes:
-    path = home / "audit.key"
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        key = generate_key()
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(key)
-        return key
+def _seal(home: Path) -> Seal:
+    """Return what the audit log is signed with.
+
+    The key's public half and the log's name stay as they were first made: a log is verified under the name it was
+    signed with, whatever the machine is called by then.
+    """
+    key, public = home / "audit.key", home / "audit.pub"
+    if not key.exists():
+        _write_once(key, generate_key())
+    raw = key.read_bytes()
+    if not public.exists():
+        origin = f"aos-mcp/{socket.gethostname()}"
+        _write_once(public, (verifier_text(load_key(raw).public_key(), origin) + "\n").encode())
+    return Seal(key=raw, origin=public.read_text("utf-8").partition("+")[0], heads=home / "audit.heads")
+
+
+def _write_once(path: Path, body: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(body)

@@ -87,6 +87,11 @@ def _split(text: str, path: str) -> tuple[str, str]:
     return "\n".join(lines[1:end]), "\n".join(lines[end + 1 :]).strip()
 
 
+def definition_folders(home: Path) -> list[Path]:
+    """Return where definitions are looked for, the first winning: the project's own, then the user's."""
+    return [Path.cwd() / ".aos" / "agents", home / "agents"]
+
+
 def check_definitions(folders: Sequence[Path]) -> tuple[Mapping[str, AgentDefinition], Mapping[str, AosError]]:
     """Return the definitions by name, the first folder winning, and what is wrong with files that do not parse."""
     found: dict[str, AgentDefinition] = {}

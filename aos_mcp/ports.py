@@ -1,7 +1,8 @@
 """What the kernel asks of the world. Every driver keeps one of these, and so does its fake in `aos_mcp.testing`.
 
 Drivers translate foreign errors into `abi.errors` by code; nothing foreign crosses this line. Payloads that cross it
-are `abi` dataclasses. A driver knows nothing of rights, budgets or audit: by the time it is asked, the gate has said yes.
+are `abi` dataclasses. A driver knows nothing of rights, budgets or audit: by the time it is asked, the gate has said
+yes.
 """
 
 from __future__ import annotations
@@ -234,6 +235,10 @@ class Transaction(Protocol):
         """Mark the oldest waiting messages as taken and return them, oldest first."""
         ...
 
+    def message_waiting(self, recipient: str, owner: str, *, limit: int) -> list[Message]:
+        """Return the oldest waiting messages, oldest first, and leave them waiting."""
+        ...
+
     def message_count(self, recipient: str, owner: str) -> int:
         """Count the waiting messages."""
         ...
@@ -348,7 +353,7 @@ class Store(Protocol):
         ...
 
     async def changed(self, timeout_s: float) -> None:
-        """Return when another kernel on the same store may have changed something, or after `timeout_s`. Only a hint."""
+        """Return when another kernel on the store may have changed something, or after `timeout_s`: only a hint."""
         ...
 
 
@@ -390,8 +395,10 @@ class Models(Protocol):
         ...
 
     async def default(self) -> str:
-        """Return the default model's name: configured, else AOS_MODEL, else the first provider with a key, else a
-        reachable Ollama. Raises Unavailable, naming the variables that would give one.
+        """Return the default model's name.
+
+        Configured, else AOS_MODEL, else the first provider with a key, else a reachable Ollama. Raises Unavailable,
+        naming the variables that would give one.
         """
         ...
 
@@ -437,8 +444,9 @@ class Workspaces(Protocol):
         ...
 
     def write(self, workspace: str, path: str, body: bytes) -> None:
-        """Write one file, making its folders. Raises Invalid for a path that leaves the workspace, Denied for one that
-        meets a symbolic link.
+        """Write one file, making its folders.
+
+        Raises Invalid for a path that leaves the workspace, Denied for one that meets a symbolic link.
         """
         ...
 
@@ -447,8 +455,10 @@ class Workspaces(Protocol):
         ...
 
     def scan(self, workspace: str, known: Mapping[str, WorkspaceFile]) -> Mapping[str, WorkspaceFile]:
-        """Return all entries by path; files unchanged by size, mtime and mode keep the digest in `known`, others are
-        hashed. Raises LimitExceeded beyond the bounds of `abi.limits`.
+        """Return all entries by path.
+
+        Files unchanged by size, mtime and mode keep the digest in `known`, others are hashed. Raises LimitExceeded
+        beyond the bounds of `abi.limits`.
         """
         ...
 

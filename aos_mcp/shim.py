@@ -437,7 +437,7 @@ class _Peek:
         key, method = message.get("id"), message.get("method")
         self.id: Id | None = key if isinstance(key, str | int) and not isinstance(key, bool) else None
         self.method: str | None = method if isinstance(method, str) else None
-        self.is_answer = self.method is None and self.id is not None
+        self.is_answer = self.method is None and ("result" in message or "error" in message)
         self.has_result = "result" in message
         params = message.get("params")
         given = params if isinstance(params, dict) else {}

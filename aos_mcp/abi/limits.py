@@ -13,7 +13,6 @@ QUANTA_INFLIGHT_MAX = 512  # Turns under way at once in one kernel; the provider
 LEASE_S = 15.0  # A kernel that is silent for this long has lost its processes.
 LEASE_RENEW_S = LEASE_S / 3  # Two renewals may be lost before a lease ends.
 HANG_S = 900.0  # A turn that shows no sign of life for this long is ended by the watchdog.
-FINISHING_TURNS = 1  # What SIGTERM leaves an agent: one turn to finish up.
 MODEL_RETRIES_MAX = 8  # Re-enqueues of one model call after faults that waiting may cure.
 MODEL_RETRY_BASE_S = 0.5
 MODEL_RETRY_CAP_S = 60.0
@@ -39,7 +38,6 @@ RESULT_TOKENS_MAX = 4_000  # What a tool result may put in front of a model; the
 REPLY_CHARS_MAX = 45_000  # Hosts replace results beyond about 50,000 characters by a preview.
 FILES_MAX = 64  # Files handed to one sandbox command.
 FILE_BYTES_MAX = 4 * 2**20
-LABELS_MAX = 16
 
 # Lists ---------------------------------------------------------------------------------------------------------------
 LIST_MAX = 200
@@ -63,8 +61,6 @@ EXEC_STDIN_BYTES_MAX = 8 * 2**20  # Grows by a third on its way into the sandbox
 EXEC_REPLY_GRACE_S = 10.0  # Beyond a command's own deadline; a supervisor silent for longer is taken for dead.
 SANDBOX_SESSIONS_MAX = 64  # Sandboxes alive at once; the one idle for longest gives way.
 SANDBOX_IDLE_S = 120.0  # A sandbox that ran nothing for this long is ended; only its /tmp is lost.
-EXEC_MEMORY_BYTES = 512 * 2**20
-EXEC_PIDS_MAX = 128
 WORKSPACE_FILES_MAX = 50_000
 WORKSPACE_BYTES_MAX = 2 * 2**30
 WORKSPACE_DEPTH_MAX = 64  # One open descriptor for each level of a walk.
@@ -98,7 +94,6 @@ AUDIT_SEAL_BATCH = 2_000
 AUDIT_DETAIL_CHARS_MAX = 2_000
 
 # Daemon --------------------------------------------------------------------------------------------------------------
-IDLE_EXIT_S = 900.0
 SHUTDOWN_S = 10.0
 CONNECTIONS_MAX = 256
 BOOT_S = 60.0  # What a call waits for a kernel that is still recovering.

@@ -112,8 +112,6 @@ class Settings(Section):
     """All of aos.toml."""
 
     model: str | None = None
-    models: list[str] = []
-    """Fallbacks, tried in order when the first model's provider is down."""
     scheduler: Literal["default", "fifo", "rr", "priority"] = "default"
     concurrency: Annotated[int, Field(ge=1, le=512)] = 64
     """Turns under way at once."""

@@ -104,6 +104,18 @@ def verifier_text(public_key: Ed25519PublicKey, origin: str) -> str:
     return f"{origin}+{key_id(public_key, origin)}+{encoded}"
 
 
+def parse_verifier(text: str) -> tuple[Ed25519PublicKey, str]:
+    """Return the public key and the origin of what `verifier_text` wrote. Raises ValueError for anything else."""
+    origin, identifier, encoded = text.strip().split("+", 2)  # From the left: base64 may hold a `+`, a name may not.
+    raw = base64.b64decode(encoded, validate=True)
+    if raw[:1] != ED25519_NOTE:
+        raise ValueError("not an Ed25519 key")
+    public_key = load_public_key(raw[1:])
+    if key_id(public_key, origin) != identifier:
+        raise ValueError("the key does not have the id it is written with")
+    return public_key, origin
+
+
 def sign_head(key: Ed25519PrivateKey, record: AuditRecord, at: float, origin: str) -> AuditHead:
     """Return a signed head at `record`. `origin` names the log: no white space and no `+`, as the note form asks."""
     assert origin and not any(c.isspace() or c == "+" for c in origin), origin

@@ -30,9 +30,8 @@ def check(as_json: AsJson = False) -> None:
 
 
 def _read() -> Json:
-    # The folders are known where a kernel is put together: a second, for what is seldom asked.
-    from aos_mcp.boot import definition_folders
-    from aos_mcp.definitions import check_definitions
+    # YAML and pydantic: a fifth of a second that other commands need not pay.
+    from aos_mcp.definitions import check_definitions, definition_folders
 
     found, wrong = check_definitions(definition_folders(session.home()))
     return {

@@ -6,17 +6,21 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aos_mcp.abi.audit import GENESIS, AuditEntry, AuditHead, AuditRecord
 from aos_mcp.abi.errors import ErrorCode
+from aos_mcp.audit.chain import parse_verifier
 from aos_mcp.audit.verify import verify as verify_chain
 from aos_mcp.cli import output, session
 from aos_mcp.cli.client import Client, Json
 from aos_mcp.cli.failure import FAILED, CliError
 from aos_mcp.cli.output import AsJson
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 VERIFY_S = 600.0  # A log of some million records is checked within this.
 POLL_S = 1.0  # Records are sealed at least twice a second.
@@ -110,8 +114,23 @@ def _verify_file(path: Path) -> Json:
                 _decode(path, number, line, records, heads)
     except (OSError, UnicodeDecodeError) as error:
         raise CliError(ErrorCode.NOT_FOUND, f"{path} cannot be read: {error}.") from None
-    verified = verify_chain(records, heads=heads)
-    return {"ok": verified.ok, "records": verified.records, "first_bad": verified.first_bad, "why": verified.why}
+    public_key, origin = _published_key()
+    verified = verify_chain(records, heads=heads, public_key=public_key, origin=origin)
+    return {
+        "ok": verified.ok,
+        "records": verified.records,
+        "first_bad": verified.first_bad,
+        "why": verified.why,
+        "signature": "checked" if public_key is not None else "not checked: this AOS_HOME has no audit.pub",
+    }
+
+
+def _published_key() -> tuple[Ed25519PublicKey | None, str]:
+    """Return the key that heads are signed with, as the kernel of this home published it."""
+    try:
+        return parse_verifier((session.home() / "audit.pub").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None, ""
 
 
 def _decode(path: Path, number: int, line: str, records: list[AuditRecord], heads: list[AuditHead]) -> None:

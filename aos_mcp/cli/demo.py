@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
-import anyio
 import typer
 
 from aos_mcp.cli import output
@@ -45,6 +44,8 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Show two agents through a crash of the kernel, and check every promise on the way."""
+    import anyio  # a tenth of a second that other commands do not need
+
     summary = anyio.run(partial(_perform, model, node_modules, keep=keep, as_json=as_json))
     if as_json:
         output.document(summary)

@@ -194,7 +194,7 @@ class Play:
         unknown = [step["call"] for step in steps if step["state"] == "unknown"]
         claim = "its journal calls that act unknown: the agent looked for itself, and was never made to repeat it"
         self.account.hold(unknown == ["sandbox_exec"], claim, unknown)
-        if self.stage.git is not None and "git" in self.stage.servers:
+        if self.stage.git is not None and {"git", "files"} <= set(self.stage.servers):
             subjects = await anyio.to_thread.run_sync(commits, self.stage.repository, self.stage.git)
             claim = "the repository has the review, committed once"
             self.account.hold(len(subjects) == len(HISTORY) + 1 and subjects[-1] == "Review of median", claim, subjects)
@@ -340,6 +340,9 @@ def tamper(home: Path, copy: Path) -> int:
     copy.mkdir(mode=0o700)
     for name in ("audit.key", "audit.heads"):
         shutil.copy(home / name, copy / name)
+    (copy / "aos.toml").write_text(
+        "[sandbox]\ndrivers = []\n", "utf-8"
+    )  # it runs nothing, and need not prove that it could
     with (
         closing(sqlite3.connect(f"file:{home / 'kernel.db'}?mode=ro", uri=True)) as source,
         closing(sqlite3.connect(copy / "kernel.db")) as target,

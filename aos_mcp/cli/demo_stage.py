@@ -30,8 +30,8 @@ FILESYSTEM_SERVER = Path("@modelcontextprotocol/server-filesystem/dist/index.js"
 STOP_S = 60.0
 NOT_INHERITED = ("AOS_CONFIG", "AOS_DATABASE_URL", "AOS_MODEL", "AOS_HTTP_TOKEN")
 """The user's own kernel is none of the demo's business."""
-NEEDS: Mapping[str, Sequence[str]] = {"git": ("git__*",), "files": ("files__*", "git__git_add")}
-"""The recorded calls that make no sense without a server: what `files` did not write, git cannot stage."""
+NEEDS: Mapping[str, Sequence[str]] = {"git": ("git__*",), "files": ("files__*", "git__git_add", "git__git_commit")}
+"""The recorded calls that make no sense without a server: what `files` did not write, git cannot commit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,16 +109,14 @@ def wait(
 
 
 def wait_for(client: Client, pids: list[str], *, mode: str, timeout_s: float | None) -> Json:
-    """Wait until the kernel says so, or `timeout_s` has passed; return its last answer with all messages in it."""
+    """Wait until the kernel says so, or `timeout_s` has passed; return its last answer."""
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    messages: list[Json] = []
     while True:
         left = WAIT_SLICE_S if deadline is None else max(0.0, min(WAIT_SLICE_S, deadline - time.monotonic()))
         arguments = {"pids": pids, "mode": mode, "timeout_s": left}
         answer = client.call("wait_agent", arguments, timeout_s=left + GRACE_S)
-        messages += answer["messages"]
         if not answer["timed_out"] or (deadline is not None and time.monotonic() >= deadline):
-            return {**answer, "messages": messages}
+            return answer
 
 
 def _exit_code(answer: Json) -> int:

@@ -29,10 +29,12 @@ AUDIENCES: Mapping[Audience, str] = {
 def tools(json_: output.AsJson = False) -> None:
     """Print the reference of all calls, as Markdown or as JSON."""
     if json_:
-        output.document([
-            {"name": row.name, "summary": row.summary, "tool": row.tool, "arguments": schema_of(row.args)}
-            for row in ROWS
-        ])
+        output.document(
+            [
+                {"name": row.name, "summary": row.summary, "tool": row.tool, "arguments": schema_of(row.args)}
+                for row in ROWS
+            ]
+        )
         return
     print(reference(), end="")
 

@@ -144,6 +144,7 @@ class Follower:
         self._pid = pid
         self._as_json = as_json
         self._last = ""
+        self._mail_told: set[str] = set()
         self._teller = Teller(client, pid, full=full or as_json, under_way=False)
 
     def run(self) -> int:
@@ -159,6 +160,9 @@ class Follower:
             for entry in self._teller.news():
                 self._tell(entry)
             for message in answer.get("messages", []):
+                if message["message_id"] in self._mail_told:
+                    continue
+                self._mail_told.add(message["message_id"])
                 self._tell({"kind": "mail", "title": message["sender"], "text": message["text"], "at": None})
             if agent["state"] == ProcessState.EXITED:
                 break

@@ -18,6 +18,7 @@ from aos_mcp.ports import Transaction
 MICRO = 1_000_000
 OUTPUT_TOKENS_MIN = 256
 """A turn that may not even write this much is not worth its prompt."""
+ONE_TURN = Usage(turns=1)
 
 
 def microusd(usd: float | None) -> int | None:
@@ -94,6 +95,21 @@ def _one(name: str, asked: int | None, default: int | None, available: int | Non
     return asked
 
 
+def check_wall(chain: Sequence[Account], now: float) -> None:
+    """Check that time is left for another turn. An account's time runs from its opening, for all that is under it.
+
+    Raises:
+        BudgetExhausted: the time of one of them is over.
+    """
+    for account in chain:
+        limit = account.limit.wall_s
+        if limit is not None and now - account.opened_at > limit:
+            raise BudgetExhausted(
+                f"The wall_s budget of {_whose(account)} is used up: {limit:g} s have passed.",
+                "Spawn with a larger one.",
+            )
+
+
 def worst_case(price: ModelPrice | None, input_tokens: int, output_tokens: int) -> int:
     """Return the most a call can cost, in micro-dollars: no token comes from a cache, every one is written to it."""
     if price is None:
@@ -133,19 +149,26 @@ def fit_output(chain: Sequence[Account], price: ModelPrice | None, input_tokens:
 
 
 def _exhausted(account: Account, name: str, rest: str) -> BudgetExhausted:
-    whose = "the workspace" if account.account == WORKSPACE_ACCOUNT else account.account
     return BudgetExhausted(
-        f"The {name} budget of {whose} is used up: {rest} left, and the next call may need more.",
+        f"The {name} budget of {_whose(account)} is used up: {rest} left, and the next call may need more.",
         "Raise that budget, or finish with what there is.",
     )
 
 
+def _whose(account: Account) -> str:
+    return "the workspace" if account.account == WORKSPACE_ACCOUNT else account.account
+
+
 def reserve(tx: Transaction, account: str, reservation_id: str, *, cost_microusd: int, tokens: int, at: float) -> None:
-    """Set a worst case aside on the account and all its ancestors. The caller has checked that it fits."""
+    """Set a worst case aside on the account and all its ancestors. The caller has checked that it fits.
+
+    The turn is charged here and now: calls under way side by side must not share the last one.
+    """
     for link in tx.account_chain(account):
         tx.account_put(
             replace(
                 link,
+                used=link.used + ONE_TURN,
                 reserved_microusd=link.reserved_microusd + cost_microusd,
                 reserved_tokens=link.reserved_tokens + tokens,
             )
@@ -156,7 +179,7 @@ def reserve(tx: Transaction, account: str, reservation_id: str, *, cost_microusd
 
 
 def settle(tx: Transaction, reservation_id: str, used: Usage) -> None:
-    """Give a reservation back and charge what was used.
+    """Give a reservation back and charge what was used; `used.turns` is what the call took, 0 gives its turn back.
 
     Raises:
         Conflict: it was settled before.
@@ -168,7 +191,7 @@ def settle(tx: Transaction, reservation_id: str, used: Usage) -> None:
         tx.account_put(
             replace(
                 link,
-                used=link.used + used,
+                used=link.used + replace(used, turns=used.turns - ONE_TURN.turns),
                 reserved_microusd=link.reserved_microusd - held.microusd,
                 reserved_tokens=link.reserved_tokens - held.tokens,
             )

@@ -89,7 +89,7 @@ class Kernel:
         finally:
             machine.stopping = True
             with anyio.move_on_after(SHUTDOWN_S, shield=True):
-                await seal_all(machine)
+                await seal_all(machine, keep=True)
 
     def _open_workspace_account(self, tx: Transaction) -> None:
         limit = as_budget(self._machine.settings.workspace_budget)

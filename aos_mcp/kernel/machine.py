@@ -6,13 +6,14 @@ Nothing here survives a crash, and nothing needs to: the store is the truth.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
 
+from aos_mcp.abi.audit import AuditEntry
 from aos_mcp.abi.definition import AgentDefinition
 from aos_mcp.abi.event import Event, EventKind
 from aos_mcp.abi.handle import Pid
@@ -68,6 +69,10 @@ class Machine:
     """Processes not to be picked just now: a checkpoint wants them at a turn boundary."""
     quarantined: set[str] = field(default_factory=set)
     """Downstream tools whose definition changed since it was pinned."""
+    observed: deque[AuditEntry] = field(default_factory=deque)
+    """What devices report outside of any call; the sealer puts it on the audit log."""
+    head_kept: int = 0
+    """Number of the last record whose head was kept beside the store."""
     sandbox_failures: tuple[SandboxProof, ...] = ()
     """What the drivers that did not pass said about themselves."""
     sandbox_tried: anyio.Event = field(default_factory=anyio.Event)

@@ -67,6 +67,26 @@ def make(
     return page
 
 
+def keep_result(tx: Transaction, process: Process, text: str, *, entropy: Entropy, now: float) -> None:
+    """Write the page that holds the whole of a process's result, where it is too long to be shown whole."""
+    if count(text) <= RESULT_TOKENS_MAX:
+        return
+    make(
+        tx,
+        page_id=entropy.handle("pg_"),
+        pid=process.pid,
+        owner=process.owner,
+        kind=PageKind.DOCUMENT,
+        body=text.encode(),
+        text=text,
+        position=OUTSIDE,
+        now=now,
+        source=process.pid,
+        title=f"result of {process.name}",
+        resident=False,
+    )
+
+
 def shortened(
     tx: Transaction, process: Process, text: str, *, title: str, entropy: Entropy, now: float, source: str
 ) -> str:

@@ -21,11 +21,11 @@ from aos_mcp.abi.process import ExitCode, Process, ProcessState, Signal
 from aos_mcp.context.layout import decode_reply, encode_reply, lay_out
 from aos_mcp.context.page_table import resident_tokens
 from aos_mcp.context.replacement import choose_victims, needs_compaction
-from aos_mcp.kernel import journal, pages, table
+from aos_mcp.kernel import budget, journal, pages, table
 from aos_mcp.kernel.gate import Gate
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.kernel.model_call import ModelCall
-from aos_mcp.kernel.requests import Requests
+from aos_mcp.kernel.requests import Requests, position_of
 from aos_mcp.kernel.speech import CUT, FINISH, SYSTEM, tool_specs
 from aos_mcp.ports import Transaction
 
@@ -79,7 +79,8 @@ class Quantum:
             reply_page, requests = await self._think(table_)
             if reply_page is None:
                 return
-        await Requests(machine, self._gate, self._process, reply_page).answer(requests)
+        answered = frozenset(page.position for page in table_ if page.kind is PageKind.RESULT)
+        await Requests(machine, self._gate, self._process, reply_page, answered).answer(requests)
         process = await machine.store.write(self._close)
         machine.process_changed(process)
 
@@ -91,13 +92,7 @@ class Quantum:
             return table.transition(
                 tx, process, ProcessState.STOPPED, now=now, pending=None, lease_holder=None, lease_until=None
             )
-        account = tx.account_get(self._pid)
-        assert account is not None, "every process has an account"
-        if account.limit.wall_s is not None and now - account.opened_at > account.limit.wall_s:
-            raise BudgetExhausted(
-                f"The wall_s budget of {self._pid} is used up: {account.limit.wall_s:g} s have passed.",
-                "Spawn with a larger one.",
-            )
+        budget.check_wall(tx.account_chain(self._pid), now)
         if process.pending is Signal.TERM:
             reason = f" ({process.exit_reason})" if process.exit_reason else ""
             process = tx.process_put(replace(process, pending=None, finishing=True, updated_at=now))
@@ -130,8 +125,8 @@ class Quantum:
         if last is None:
             return table_, None, ()
         requests = decode_reply(journal.payload(tx, last.digest)).requests
-        answered = {page.request_id for page in table_ if page.group == last.group and page.kind is PageKind.RESULT}
-        if all(request.request_id in answered for request in requests):
+        answered = {page.position for page in table_ if page.kind is PageKind.RESULT}
+        if all(position_of(last, index) in answered for index in range(len(requests))):
             return table_, None, ()
         return table_, last, requests
 
@@ -221,6 +216,7 @@ class Quantum:
             code, reason = ExitCode.FAILED, "The model refused the task."
         elif process.finishing:
             code, reason = ExitCode.TERMINATED, process.exit_reason or "asked to finish"
+        pages.keep_result(tx, process, reply.text, entropy=self._machine.entropy, now=now)
         result = tx.payload_put(reply.text.encode())
         return None, table.end(tx, process, now=now, code=code, reason=reason, result=result)
 

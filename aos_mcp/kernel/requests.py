@@ -39,14 +39,23 @@ class Decoded:
     error: AosError | None = None
 
 
+def position_of(reply: Page, index: int) -> int:
+    """Return where the answer to a reply's request stands in the context: the place was kept free for it."""
+    return reply.position + 1 + index
+
+
 class Requests:
     """Answers the requests of one reply."""
 
-    def __init__(self, machine: Machine, gate: Gate, process: Process, reply: Page) -> None:
+    def __init__(
+        self, machine: Machine, gate: Gate, process: Process, reply: Page, answered: frozenset[int] = frozenset()
+    ) -> None:
+        """Take the reply whose requests these are, and the positions at which answers stand already."""
         self._machine = machine
         self._gate = gate
         self._process = process
         self._reply = reply
+        self._answered = answered
 
     async def answer(self, requests: Sequence[ToolRequest]) -> None:
         """Answer all. Returns early, without answers for the rest, when the process has ended by one of them.
@@ -57,6 +66,8 @@ class Requests:
         """
         batch: list[Decoded] = []
         for index, request in enumerate(requests):
+            if position_of(self._reply, index) in self._answered:
+                continue
             decoded = self._decode(index, request)
             if decoded.alone and batch:
                 await self._together(batch)
@@ -107,7 +118,7 @@ class Requests:
                 decoded.call,
                 decoded.arguments,
                 process=self._process,
-                request_id=decoded.request.request_id,
+                request_id=self._key(decoded),
             )
             body = dumped(result)
         except AosError as error:
@@ -117,10 +128,7 @@ class Requests:
 
     def _before(self, tx: Transaction, decoded: Decoded) -> tuple[str, bytes] | None:
         """Return what is on record for this request; charge a tool call when there is nothing."""
-        page = tx.page_by_request(self._process.pid, decoded.request.request_id)
-        if page is not None:
-            return "", b""
-        step = tx.step_by_request(self._process.pid, decoded.request.request_id)
+        step = tx.step_by_request(self._process.pid, self._key(decoded))
         answer = None if step is None else self._from_record(tx, step)
         if answer is None and decoded.call != "exit":
             budget.count_tool_call(tx, self._process.pid)
@@ -139,9 +147,7 @@ class Requests:
         return None
 
     async def _keep(self, decoded: Decoded, call: str, body: bytes) -> None:
-        """Make the answer a page, unless it is one already."""
-        if not body:
-            return
+        """Make the answer a page."""
         text, is_error = result_text(call, body)
 
         def work(tx: Transaction) -> None:
@@ -165,7 +171,7 @@ class Requests:
                 kind=PageKind.RESULT,
                 body=shown.encode(),
                 text=shown,
-                position=self._reply.position + 1 + decoded.index,
+                position=position_of(self._reply, decoded.index),
                 now=now,
                 source=decoded.request.name,
                 title=f"{decoded.request.name}: {pages.title_of(shown)}",
@@ -175,6 +181,10 @@ class Requests:
             )
 
         await self._machine.store.write(work)
+
+    def _key(self, decoded: Decoded) -> str:
+        """Return what the journal knows a request by. Some models use the same id in every turn; its place is its own."""
+        return f"{position_of(self._reply, decoded.index)}:{decoded.request.request_id}"
 
     def _decode(self, index: int, request: ToolRequest) -> Decoded:
         name = request.name

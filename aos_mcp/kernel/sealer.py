@@ -2,73 +2,89 @@
 
 from __future__ import annotations
 
-import json
-
 import anyio
 
 from aos_mcp.abi.audit import AuditHead
 from aos_mcp.abi.event import Event, EventKind
 from aos_mcp.abi.limits import AUDIT_SEAL_BATCH, AUDIT_SEAL_S
-from aos_mcp.audit.chain import link, load_key, sign_head
+from aos_mcp.audit.chain import head_text, link, load_key, parse_head, sign_head
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.ports import Transaction
 
+HEAD_KEPT_S = 10.0
+"""A head is kept beside the store this often while there is something new: one note is 250 bytes."""
+NOTE_LINES = 6
+"""Of a signed note, as `audit.chain.head_text` writes it."""
 
-async def seal_all(machine: Machine) -> int:
-    """Seal everything that is staged; return how many records that made."""
+
+async def seal_all(machine: Machine, *, keep: bool) -> int:
+    """Seal everything that is staged; return how many records that made.
+
+    With `keep`, the head is kept beside the store as well.
+    """
     sealed = 0
+    await _stage_observed(machine)
     while True:
-        count, head = await machine.store.write(lambda tx: _seal_batch(tx, machine))
+        count = await machine.store.write(lambda tx: _seal_batch(tx, machine))
         sealed += count
-        if head is not None:
-            await anyio.to_thread.run_sync(keep_head, machine, head)
         if count < AUDIT_SEAL_BATCH:
             break
+    head = await machine.store.read(lambda tx: tx.audit_head()) if keep else None
+    if head is not None:
+        await anyio.to_thread.run_sync(_keep_head, machine, head)
     if sealed:
         machine.bus.publish(Event(kind=EventKind.AUDIT, subject="audit", owner="", uris=("aos://audit",)))
     return sealed
 
 
 async def run_sealer(machine: Machine) -> None:
-    """Seal at least every `AUDIT_SEAL_S` while the kernel lives."""
+    """Seal at least every `AUDIT_SEAL_S` while the kernel lives, and keep a head every `HEAD_KEPT_S`."""
+    kept_at, sealed = machine.clock.monotonic(), 0
     while True:
         await machine.clock.sleep_until(machine.clock.now() + AUDIT_SEAL_S)
-        await seal_all(machine)
+        due = machine.clock.monotonic() - kept_at >= HEAD_KEPT_S
+        sealed += await seal_all(machine, keep=due and sealed > 0)
+        if due:
+            kept_at, sealed = machine.clock.monotonic(), 0
 
 
-def _seal_batch(tx: Transaction, machine: Machine) -> tuple[int, AuditHead | None]:
+async def _stage_observed(machine: Machine) -> None:
+    """Stage what devices reported outside of any call: the decisions of egress proxies."""
+    seen = tuple(machine.observed)
+    if seen:
+        await machine.store.write(lambda tx: [tx.audit_stage(entry) for entry in seen])
+        for _ in seen:
+            machine.observed.popleft()
+
+
+def _seal_batch(tx: Transaction, machine: Machine) -> int:
     staged = tx.audit_staged(limit=AUDIT_SEAL_BATCH)
     if not staged:
-        return 0, None
+        return 0
     records = link(tx.audit_last(), [entry for _, entry in staged])
     head = sign_head(load_key(machine.seal.key), records[-1], machine.clock.now(), machine.seal.origin)
     tx.audit_seal(records, staged[-1][0], head)
-    return len(records), head
+    return len(records)
 
 
-def keep_head(machine: Machine, head: AuditHead) -> None:
-    """Append a head to the file beside the store: an attacker of the store alone cannot rewrite it."""
-    line = json.dumps(
-        {
-            "seq": head.seq,
-            "digest": head.digest,
-            "at": head.at,
-            "key_id": head.key_id,
-            "signature": head.signature,
-        }
-    )
+def _keep_head(machine: Machine, head: AuditHead) -> None:
+    """Append a head to the file beside the store, as a signed note: who can write the store alone cannot rewrite it."""
+    if head.seq == machine.head_kept:
+        return
     with machine.seal.heads.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
+        file.write(head_text(head, machine.seal.origin))
+    machine.head_kept = head.seq
 
 
 def kept_heads(machine: Machine) -> list[AuditHead]:
-    """Return the heads kept beside the store, oldest first; a torn last line is passed over."""
+    """Return the heads kept beside the store, oldest first; a torn last note is passed over."""
     if not machine.seal.heads.exists():
         return []
+    lines = machine.seal.heads.read_text("utf-8").splitlines(keepends=True)
     heads = []
-    for line in machine.seal.heads.read_text("utf-8").splitlines():
+    for start in range(0, len(lines), NOTE_LINES):
         try:
-            heads.append(AuditHead(**json.loads(line)))
-        except (ValueError, TypeError):
+            heads.append(parse_head("".join(lines[start : start + NOTE_LINES]))[0])
+        except ValueError:
             continue
     return heads

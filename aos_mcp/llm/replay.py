@@ -1,7 +1,7 @@
 r"""Recordings: a model that plays what was written down. For offline demos, tests and regression.
 
 A recording is JSON lines. The first says what it is a recording of; `price` is in US dollars per million tokens and may
-be left out, and then the replay has no price:
+be left out, and then the replay costs nothing, as playing it does:
 
     {"aos_replay": 1, "model": "anthropic/claude-…", "context_tokens": 200000,
      "price": {"input": 2, "cached": 0.2, "written": 2.5, "output": 10}}
@@ -198,10 +198,10 @@ class Replay:
             draft.usage = Usage(**turn.usage.model_dump())
         return self._settle(draft.reply(), draft.settled_usage(), _price(recording.header))
 
-    def _settle(self, reply: Reply, usage: Usage, price: ModelPrice | None) -> Completion:
-        cost = cost_microusd(price, usage) if price else 0
+    def _settle(self, reply: Reply, usage: Usage, price: ModelPrice) -> Completion:
+        cost = cost_microusd(price, usage)
         usage = replace(usage, microusd=cost)
-        return Completion(model=self.name, reply=reply, usage=usage, priced=price is not None, replayed=True)
+        return Completion(model=self.name, reply=reply, usage=usage, replayed=True)
 
     async def _load(self) -> Recording:
         if self._recording is None:
@@ -267,10 +267,11 @@ def _filled(value: JsonValue, turns: Sequence[Turn]) -> JsonValue:
     return value
 
 
-def _price(header: Header) -> ModelPrice | None:
+def _price(header: Header) -> ModelPrice:
+    source = f"recording of {header.model}"
     if header.price is None:
-        return None
-    return ModelPrice(**header.price.model_dump(), source=f"recording of {header.model}")
+        return ModelPrice(input=0, cached=0, written=0, output=0, source=source)
+    return ModelPrice(**header.price.model_dump(), source=source)
 
 
 def _unplayable(path: Path, why: str) -> ModelError:

@@ -203,13 +203,13 @@ class BwrapChannel:
         self._stdout = process.stdout
         self._stderr = process.stderr
         self._group = group
-        self._init: int | None = None
+        self._holds = [os.pidfd_open(process.pid)]
         self._said = ""
         self._closed = False
 
     def adopt(self, pid: int) -> None:
         """Take hold of the box's first process and put it under the limits. Raises OSError."""
-        self._init = os.pidfd_open(pid)
+        self._holds.insert(0, os.pidfd_open(pid))
         if self._group:
             self._group.admit(pid)
 
@@ -238,14 +238,14 @@ class BwrapChannel:
         self._closed = True
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._process.aclose)
-            if self._init is not None:
-                stack.callback(os.close, self._init)
+            # Signals go by descriptor: a number may belong to somebody else by now, and asyncio does not expect its
+            # child to be reaped by the look that Process.kill takes first.
+            for hold in self._holds:
+                stack.callback(os.close, hold)
                 with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(self._init, signal.SIGKILL)
+                    signal.pidfd_send_signal(hold, signal.SIGKILL)
                 with anyio.move_on_after(_DIE_S):
-                    await anyio.wait_readable(self._init)
-            if self._process.returncode is None:
-                self._process.send_signal(signal.SIGKILL)
+                    await anyio.wait_readable(hold)
             with anyio.move_on_after(_DIE_S):
                 await self._process.wait()
                 self._said = await self._last_words()

@@ -6,6 +6,7 @@ could not run counts as failed.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -47,10 +48,10 @@ def connect(family, address):
     with socket.socket(family) as s:
         s.settimeout(2)
         s.connect(address)
-def unshare():
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(0x10000000) != 0:
-        raise OSError(ctypes.get_errno(), "unshare")
+libc = ctypes.CDLL(None, use_errno=True)
+def call(function, *args):
+    if function(*args) == -1:
+        raise OSError(ctypes.get_errno(), "refused")
 os.symlink(canary, "/tmp/canary")
 json.dump({
     "status": {k: v.strip() for k, _, v in (line.partition(":") for line in open("/proc/self/status"))},
@@ -65,7 +66,10 @@ json.dump({
     "tcp": attempt(lambda: connect(socket.AF_INET, ("127.0.0.1", int(port)))),
     "abstract": attempt(lambda: connect(socket.AF_UNIX, "\\0" + name)),
     "public": attempt(lambda: connect(socket.AF_INET, ("192.0.2.1", 80))),
-    "unshare": attempt(unshare),
+    "unshare": attempt(lambda: call(libc.unshare, 0x10000000)),
+    "vsock": attempt(lambda: socket.socket(40).close()),
+    "io_uring": attempt(lambda: call(libc.syscall, 425, 1, 0)),
+    "pipe": attempt(lambda: call(libc.pipe, (ctypes.c_int * 2)())),
     "signal": attempt(lambda: os.kill(int(pid), 0)),
     "usr": attempt(lambda: touch("/usr/probe")),
     "tmp": attempt(lambda: touch("/tmp/probe")),
@@ -225,7 +229,10 @@ async def _probe_facts(report: _Report, session: Session, bait: _Bait, workspace
     report.add("no_capabilities", all(set(value) == {"0"} for value in caps.values()), str(caps))
     report.add("unprivileged_user", facts["uid"] != 0, f"user id {facts['uid']}")
     report.add("no_new_privileges", status.get("NoNewPrivs") == "1", f"NoNewPrivs {status.get('NoNewPrivs')}")
-    report.add("seccomp_filter", status.get("Seccomp") == "2", f"Seccomp {status.get('Seccomp')}")
+    # An engine's own filter lets these two pass: that they are refused shows that ours is on.
+    refused = facts["vsock"] == facts["io_uring"] == errno.EPERM and facts["pipe"] == 0
+    shown = f"Seccomp {status.get('Seccomp')}, AF_VSOCK errno {facts['vsock']}, io_uring errno {facts['io_uring']}"
+    report.add("seccomp_filter", status.get("Seccomp") == "2" and refused, shown)
     report.add("no_nested_namespaces", facts["unshare"] != 0, f"unshare: errno {facts['unshare']}")
     closed = all(facts[door] != 0 for door in ("tcp", "abstract", "public"))
     report.add("no_network", closed and facts["interfaces"] == ["lo"], f"interfaces {facts['interfaces']}")

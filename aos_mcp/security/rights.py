@@ -54,6 +54,21 @@ def network_allowed(rights: Rights, host: str, port: int) -> bool:
     return all(any(_reaches(pattern, host, port) for pattern in layer) for layer in reachable(rights))
 
 
+def permitted(rights: Rights) -> tuple[str, ...]:
+    """Return the patterns that reach nothing a layer forbids: each of any layer that all the others cover.
+
+    This is what an enforcer that knows one list only is given; it never reaches more than `network_allowed` admits.
+    """
+    layers = reachable(rights)
+    found = {
+        pattern: None
+        for layer in layers
+        for pattern in layer
+        if all(any(_covers(other, pattern) for other in other_layer) for other_layer in layers)
+    }
+    return tuple(found)
+
+
 def narrow(rights: Rights, asked: IsolationLevel | None) -> IsolationLevel:
     """Return the level of a command: the one asked for, or else the widest the rights have.
 
@@ -77,6 +92,14 @@ def _reaches(pattern: str, host: str, port: int) -> bool:
     if ":" in host_pattern:  # An IPv6 address is taken as it is: its brackets would be a set of characters to fnmatch.
         return name == host_pattern
     return fnmatchcase(name, host_pattern)
+
+
+def _covers(wide: str, narrow_: str) -> bool:
+    """Tell whether every host and port of one pattern is one of another's. False where it cannot be told."""
+    (wide_host, wide_port), (host, port) = _split(wide), _split(narrow_)
+    if wide_port not in {"", "*", port}:
+        return False
+    return wide_host in {host, "*"} or (":" not in host and "[" not in wide_host and fnmatchcase(host, wide_host))
 
 
 def _split(pattern: str) -> tuple[str, str]:

@@ -261,6 +261,10 @@ class StoreTransaction:
         found = sorted(self._at.all("message_take", values), key=lambda row: (row["sent_at"], row["serial"]))
         return [rows.message_from(row) for row in found]
 
+    def message_waiting(self, recipient: str, owner: str, *, limit: int) -> list[Message]:
+        values: rows.Values = {"recipient": recipient, "owner": owner, "limit": limit}
+        return [rows.message_from(row) for row in self._at.all("message_waiting", values)]
+
     def message_count(self, recipient: str, owner: str) -> int:
         return self._count("message_count", {"recipient": recipient, "owner": owner})
 

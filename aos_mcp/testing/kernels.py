@@ -58,8 +58,9 @@ async def kernel_on(
     definitions: Mapping[str, AgentDefinition] | None = None,
     store: Store | None = None,
 ) -> AsyncIterator[TestKernel]:
-    """Boot a kernel in `home`, run it while the context lasts, and stop it cleanly. Boot again in the same home to
-    see what a restart finds.
+    """Boot a kernel in `home`, run it while the context lasts, and stop it cleanly.
+
+    Boot again in the same home to see what a restart finds.
     """
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
     settings = settings or Settings()

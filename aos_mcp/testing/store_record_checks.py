@@ -460,6 +460,8 @@ async def a_message_is_taken_once_oldest_first(open_store: OpenStore) -> None:
 
         await store.write(insert)
         assert await store.read(lambda tx: tx.message_count(HOST, OWNER)) == 3
+        waiting = await store.read(lambda tx: tx.message_waiting(HOST, OWNER, limit=9))
+        assert len(waiting) == await store.read(lambda tx: tx.message_count(HOST, OWNER)), "looking takes nothing"
         taken = await store.write(lambda tx: tx.message_take(HOST, OWNER, AT + 9, limit=2))
         assert taken == [replace(message, taken_at=AT + 9) for message in sent[:2]]
         assert await store.read(lambda tx: tx.message_count(HOST, OWNER)) == 1

@@ -19,6 +19,7 @@ from aos_mcp.audit.chain import (
     load_key,
     load_public_key,
     parse_head,
+    parse_verifier,
     record_digest,
     sign_head,
     verifier_text,
@@ -202,6 +203,14 @@ def test_a_head_with_a_bad_signature_is_named() -> None:
     assert "signed" in checked.why
 
 
+def test_a_forged_head_is_a_finding_of_its_own_and_says_nothing_about_the_chain() -> None:
+    records = chain(4)
+    forged = replace(sign_head(KEY, records[1], 0.0, ORIGIN), digest="0" * 64)
+    checked = verify(records, heads=[forged], public_key=PUBLIC, origin=ORIGIN)
+    assert (checked.ok, checked.records, checked.first_bad) == (False, 4, 2)
+    assert "signed" in checked.why
+
+
 def test_a_head_holds_for_its_key_its_log_and_its_content_only() -> None:
     head = sign_head(KEY, chain(3)[-1], 12.5, ORIGIN)
     other = load_key(generate_key()).public_key()
@@ -209,7 +218,7 @@ def test_a_head_holds_for_its_key_its_log_and_its_content_only() -> None:
     assert not verify_head(other, head, ORIGIN)
     assert not verify_head(PUBLIC, head, "aos.example/kernel-2")
     for change in ({"seq": 4}, {"digest": "0" * 64}, {"at": 13.0}, {"key_id": "00000000"}, {"signature": "AAAA"}):
-        assert not verify_head(PUBLIC, replace(head, **change), ORIGIN)  # type: ignore[arg-type]
+        assert not verify_head(PUBLIC, replace(head, **change), ORIGIN)
     assert not verify_head(PUBLIC, replace(head, signature="not base64!"), ORIGIN)
     assert not verify_head(PUBLIC, replace(head, digest="not hexadecimal"), ORIGIN)
 
@@ -231,6 +240,21 @@ def test_the_public_key_is_written_as_note_tools_take_it() -> None:
     name, identifier, _ = verifier_text(PUBLIC, ORIGIN).split("+", 2)
     assert (name, identifier) == (ORIGIN, key_id(PUBLIC, ORIGIN))
     assert load_public_key(PUBLIC.public_bytes_raw()).public_bytes_raw() == PUBLIC.public_bytes_raw()
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_every_public_key_survives_its_text(raw: bytes) -> None:
+    public = load_key(raw).public_key()
+    read, origin = parse_verifier(verifier_text(public, ORIGIN) + "\n")
+    assert (read.public_bytes_raw(), origin) == (public.public_bytes_raw(), ORIGIN)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a+b", "a+b+!", "a+00000000+AQ==", verifier_text(PUBLIC, "x").replace("x+", "y+")]
+)
+def test_text_that_is_no_public_key_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_verifier(text)
 
 
 @pytest.mark.parametrize("text", ["", "a\nb\n", "x\n1\n!!!!\naos-audit-chain/1 0.0\n\n— x AAAA\n", "\n" * 6])

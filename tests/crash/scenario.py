@@ -162,7 +162,7 @@ def in_a_process_of_its_own(life: Callable[..., Awaitable[None]], *args: object)
         code = 0
         try:
             anyio.run(life, *args)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - the life is over either way; its last words are for the log
             traceback.print_exc()
             code = 1
         finally:

@@ -67,10 +67,13 @@ async def test_a_recorded_call_costs_what_it_cost(tmp_path: Path, clock: Clock) 
     assert (await model.describe()).context_tokens == 1_234
 
 
-async def test_a_recording_without_a_price_has_none(tmp_path: Path, clock: Clock) -> None:
+async def test_a_recording_without_a_price_costs_nothing(tmp_path: Path, clock: Clock) -> None:
     model = play(tmp_path, clock, {"aos_replay": 1, "model": "a/b"}, {"reply": {"text": "a"}})
-    assert (await model.describe()).price is None
-    assert not (await model.complete(prompt(0), ignore)).priced
+    price = (await model.describe()).price
+    assert price is not None
+    assert (price.input, price.output) == (0, 0)
+    completion = await model.complete(prompt(0), ignore)
+    assert (completion.priced, completion.usage.microusd) == (True, 0)
 
 
 async def test_pieces_and_pauses_are_as_recorded(tmp_path: Path, clock: Any) -> None:

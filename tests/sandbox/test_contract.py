@@ -4,7 +4,8 @@ import anyio
 import pytest
 
 from aos_mcp.ports import Sandbox, Workspaces
-from aos_mcp.testing.sandbox_checks import CONTRACT_CHECKS, ESCAPE_CHECKS, Check
+from aos_mcp.testing.sandbox_checks import CONTRACT_CHECKS, Check
+from aos_mcp.testing.sandbox_escapes import ESCAPE_CHECKS
 
 
 @pytest.mark.parametrize("check", CONTRACT_CHECKS, ids=lambda check: check.__name__)

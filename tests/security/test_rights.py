@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from aos_mcp.abi.capability import LEVEL_ORDER, IsolationLevel, Rights
 from aos_mcp.abi.errors import Denied
-from aos_mcp.security.rights import attenuate, may_call, narrow, network_allowed, reachable
+from aos_mcp.security.rights import attenuate, may_call, narrow, network_allowed, permitted, reachable
 
 NAMES = st.sampled_from(
     ["exit", "spawn_agent", "sandbox_exec", "git__log", "git__push", "Git__log", "web__get", "a[b]"]
@@ -141,3 +141,19 @@ def test_a_command_never_runs_wider_than_its_process(rights: Rights, asked: Isol
         assert asked is not None
         return
     assert LEVEL_ORDER.index(level) <= LEVEL_ORDER.index(rights.level)
+
+
+PATTERNS = st.sampled_from(["*", "a.x", "b.x", "*.x", "a.x:443", "*:443", "a.x:80", "[::1]:80", "c.y"])
+
+
+@given(st.lists(st.lists(PATTERNS, max_size=3).map(tuple), min_size=1, max_size=3))
+def test_what_an_enforcer_is_given_reaches_nothing_a_layer_forbids(layers: list[tuple[str, ...]]) -> None:
+    rights = Rights(network=tuple(layers))
+    flat = Rights(network=(permitted(rights),))
+    for host in ("a.x", "b.x", "c.x", "c.y", "z.z", "::1"):
+        for port in (80, 443, 8080):
+            assert not network_allowed(flat, host, port) or network_allowed(rights, host, port)
+
+
+def test_a_childs_host_under_a_wide_operator_list_is_permitted() -> None:
+    assert permitted(Rights(network=(("*",), ("pypi.org:443",)))) == ("pypi.org:443",)

@@ -26,6 +26,7 @@ from aos_mcp.kernel import journal, pages
 from aos_mcp.kernel.call import Call, check_model
 from aos_mcp.kernel.calls import views
 from aos_mcp.kernel.calls.process import asked_budget, check_room, open_account
+from aos_mcp.kernel.requests import position_of
 from aos_mcp.kernel.speech import RESTORED
 from aos_mcp.ports import Transaction
 
@@ -141,8 +142,9 @@ async def restore(call: Call, args: a.RestoreArgs) -> r.SpawnResult:
     forked = replace(
         process,
         pid=pid,
-        parent=call.caller.pid if call.caller.pid is not None else None,
+        parent=call.caller.pid,
         program=pid,
+        depth=0,
         name=args.name or process.name,
         model=model,
         state=ProcessState.READY,
@@ -216,9 +218,9 @@ def _answer_open_requests(tx: Transaction, call: Call, forked: Process, table: l
     last = next((page for page in reversed(table) if page.kind is PageKind.REPLY), None)
     if last is None:
         return
-    answered = {page.request_id for page in table if page.group == last.group}
+    answered = {page.position for page in table if page.kind is PageKind.RESULT}
     for index, request in enumerate(decode_reply(journal.payload(tx, last.digest)).requests):
-        if request.request_id in answered:
+        if position_of(last, index) in answered:
             continue
         pages.make(
             tx,
@@ -228,7 +230,7 @@ def _answer_open_requests(tx: Transaction, call: Call, forked: Process, table: l
             kind=PageKind.RESULT,
             body=RESTORED.encode(),
             text=RESTORED,
-            position=last.position + 1 + index,
+            position=position_of(last, index),
             now=call.now,
             source="kernel",
             group=last.group,

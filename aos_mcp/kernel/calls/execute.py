@@ -20,7 +20,7 @@ from aos_mcp.kernel import pages
 from aos_mcp.kernel.call import Call
 from aos_mcp.kernel.calls.process import host_rights
 from aos_mcp.ports import Transaction
-from aos_mcp.security.rights import narrow
+from aos_mcp.security.rights import narrow, permitted
 
 PROOF_S = 120.0
 """How long a first command waits for the sandbox drivers to be proven."""
@@ -53,7 +53,7 @@ async def execute(call: Call, args: a.ExecArgs) -> r.ExecResult:
             pids_max=settings.pids,
             output_bytes_max=EXEC_OUTPUT_BYTES_MAX,
         ),
-        network=rights.network[-1] if len(rights.network) == 1 else _common(rights.network),
+        network=permitted(rights),
     )
     call.subject = process.pid if process is not None else workspace
     outcome = await machine.sandbox.execute(command)
@@ -70,12 +70,6 @@ async def _proven(call: Call) -> None:
             why = "; ".join(f"{proof.driver}: {proof.reason}" for proof in proofs)
             mend = " ".join(proof.repair for proof in proofs if proof.repair)
             raise Unavailable(f"No sandbox is usable here ({why}).", mend or "See `aos doctor`.")
-
-
-def _common(layers: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
-    """Return the patterns every layer names literally: what the egress proxy may let through without guessing."""
-    first, *rest = layers
-    return tuple(pattern for pattern in first if all(pattern in layer or "*" in layer for layer in rest))
 
 
 def _workspace(call: Call, process: Process | None, asked: str | None) -> str:

@@ -73,10 +73,10 @@ async def page_in(call: Call, args: a.PageInArgs) -> r.PageInResult:
         text = readable(tx, page)
         end = args.offset + (args.limit or PAGE_IN_CHARS)
         content = text[args.offset : end]
-        fault = not page.resident and page.left_why == "compaction"
-        tx.page_put(replace(page, uses=page.uses + 1, used_at=call.now, faults=page.faults + fault))
-        if fault:
-            call.machine.metrics.page_faults.inc()
+        if call.caller.pid is not None:  # a person who looks is no reason to keep a page
+            fault = not page.resident and page.left_why == "compaction"
+            tx.page_put(replace(page, uses=page.uses + 1, used_at=call.now, faults=page.faults + fault))
+            call.machine.metrics.page_faults.inc(fault)
         return r.PageInResult(content=content, tokens=count(content), next_offset=end if end < len(text) else None)
 
     return await call.commit(work)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from aos_mcp.abi import arguments as a
 from aos_mcp.abi import results as r
 from aos_mcp.abi.budget import WORKSPACE_ACCOUNT, Account, Budget
-from aos_mcp.abi.capability import Rights
+from aos_mcp.abi.capability import CallerKind, Rights
 from aos_mcp.abi.definition import AgentDefinition
 from aos_mcp.abi.errors import Conflict, Denied, LimitExceeded, NotFound
 from aos_mcp.abi.handle import Pid
@@ -192,7 +192,11 @@ async def _wait(call: Call, pids: list[str], *, timeout_s: float, any_one: bool)
             found, timed_out = await _watch(call, pids, deadline, any_one=any_one)
     else:
         timed_out = not _enough(found, any_one=any_one)
-    messages = await machine.store.write(lambda tx: _take_mail(tx, call))
+    messages = await machine.store.write(lambda tx: _mail(tx, call))
+    if _only_looks(call):
+        own = {agent.pid for agent in found}
+        shown = [message for message in messages if message.sender in own]
+        return r.WaitResult(agents=found, timed_out=timed_out, messages=shown)
     return r.WaitResult(agents=found, timed_out=timed_out and not messages, messages=messages)
 
 
@@ -201,7 +205,9 @@ async def _watch(call: Call, pids: list[str], deadline: float, *, any_one: bool)
     while True:
         ticket = machine.bus.ticket()
         found = await call.read(lambda tx: _look(tx, call, pids))
-        mail = await call.read(lambda tx: tx.message_count(_mailbox(call), call.caller.principal))
+        mail = not _only_looks(call) and await call.read(
+            lambda tx: tx.message_count(_mailbox(call), call.caller.principal)
+        )
         if _enough(found, any_one=any_one) or mail:
             return found, False
         if machine.clock.monotonic() >= deadline:
@@ -230,7 +236,15 @@ def _mailbox(call: Call) -> str:
     return call.caller.pid or HOST
 
 
-def _take_mail(tx: Transaction, call: Call) -> list[r.MessageResult]:
+def _only_looks(call: Call) -> bool:
+    """The command line shows the host's mail and leaves it there: the host it was meant for still gets it."""
+    return call.caller.kind is CallerKind.OPERATOR
+
+
+def _mail(tx: Transaction, call: Call) -> list[r.MessageResult]:
+    if _only_looks(call):
+        waiting = tx.message_waiting(HOST, call.caller.principal, limit=MESSAGES_PER_WAIT_MAX)
+        return [views.message(row) for row in waiting]
     taken = tx.message_take(_mailbox(call), call.caller.principal, call.now, limit=MESSAGES_PER_WAIT_MAX)
     return [views.message(row) for row in taken]
 
@@ -333,8 +347,7 @@ async def exit_(call: Call, args: a.ExitArgs) -> r.ExitResult:
             request_id=call.request_id,
         )
         process = call.own(tx)
-        if count(args.result) > RESULT_TOKENS_MAX:
-            _keep_result(tx, call, process, args.result)
+        pages.keep_result(tx, process, args.result, entropy=call.machine.entropy, now=call.now)
         code = ExitCode.FAILED if args.failed else ExitCode.DONE
         ended = table.end(
             tx,
@@ -349,23 +362,6 @@ async def exit_(call: Call, args: a.ExitArgs) -> r.ExitResult:
         return r.ExitResult()
 
     return await call.commit(work)
-
-
-def _keep_result(tx: Transaction, call: Call, process: Process, text: str) -> None:
-    pages.make(
-        tx,
-        page_id=call.machine.entropy.handle("pg_"),
-        pid=process.pid,
-        owner=process.owner,
-        kind=PageKind.DOCUMENT,
-        body=text.encode(),
-        text=text,
-        position=OUTSIDE,
-        now=call.now,
-        source=process.pid,
-        title=f"result of {process.name}",
-        resident=False,
-    )
 
 
 async def read_process(call: Call, args: a.PidArgs) -> r.ProcessResult:

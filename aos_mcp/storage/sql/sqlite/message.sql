@@ -11,5 +11,10 @@ WHERE serial IN (
 )
 RETURNING *;
 
+-- name: message_waiting
+SELECT * FROM message
+WHERE recipient = :recipient AND owner = :owner AND taken_at IS NULL
+ORDER BY sent_at, serial LIMIT :limit;
+
 -- name: message_count
 SELECT count(*) AS n FROM message WHERE recipient = :recipient AND owner = :owner AND taken_at IS NULL;

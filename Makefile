@@ -1,0 +1,93 @@
+# Two commands matter to a newcomer: `make demo` and `make test`. Both need python3 >= 3.11 and nothing else.
+
+PYTHON ?= python3
+MODEL ?=
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+NODE := .cache/node
+READY := $(VENV)/.ready
+
+# Exact versions, as in constraints.txt.
+FILES_SERVER := @modelcontextprotocol/server-filesystem@2026.8.31
+NODE_TOOLS := node@24.21.0 @modelcontextprotocol/conformance@0.2.0-alpha.12 @modelcontextprotocol/inspector@2.12.0
+NPM_INSTALL := npm install --prefix $(NODE) --save-exact --no-audit --no-fund --loglevel=error
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup system demo test check constraints clean
+
+help: ## Say what there is.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(READY) $(NODE)/files.ready ## Two agents through a crash of the kernel; MODEL=provider/model puts a model in place of the recordings.
+	@$(BIN)/aos demo --node-modules $(NODE)/node_modules $(if $(MODEL),--model $(MODEL))
+
+test: $(READY) $(NODE)/files.ready $(NODE)/tools.ready ## All tests; PYTEST_ARGS goes to pytest.
+	@PATH="$(CURDIR)/$(NODE)/node_modules/.bin:$$PATH" $(BIN)/pytest $(PYTEST_ARGS)
+
+check: $(READY) ## Format, lint, types, and who may import whom.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+setup: $(READY) $(NODE)/files.ready $(NODE)/tools.ready ## Only set everything up.
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "aos-mcp needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another one: make PYTHON=python3.12 …" >&2; exit 1; }
+	@$(MAKE) --no-print-directory system
+	@echo "setting up $(VENV)"
+	@if command -v uv >/dev/null; then \
+		test -x $(BIN)/python || uv venv --quiet --python "$(PYTHON)" $(VENV); \
+		uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'; \
+	else \
+		test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV); \
+		$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'; \
+	fi
+	@touch $@
+
+# What pip cannot install. Without the right to do so it says what is missing and why, and goes on.
+system:
+	@missing=(); \
+	command -v bwrap >/dev/null || missing+=(bubblewrap); \
+	$(PYTHON) -c 'import ctypes; ctypes.CDLL("libseccomp.so.2")' 2>/dev/null || missing+=(libseccomp2); \
+	command -v git >/dev/null || missing+=(git); \
+	command -v uv >/dev/null || $(PYTHON) -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv); \
+	test $${#missing[@]} -gt 0 || exit 0; \
+	why="bubblewrap and libseccomp2 are the sandbox, git is what the demo reviews, python3-venv makes $(VENV)"; \
+	if ! command -v apt-get >/dev/null; then \
+		echo "Please install: $${missing[*]} ($$why)." >&2; exit 0; \
+	elif test "$$(id -u)" = 0; then sudo=(); \
+	elif sudo -n true 2>/dev/null; then sudo=(sudo -n); \
+	else \
+		echo "Please run: sudo apt-get install $${missing[*]} ($$why)." >&2; exit 0; \
+	fi; \
+	echo "installing $${missing[*]} ($$why)"; \
+	"$${sudo[@]}" apt-get update -qq >/dev/null; \
+	DEBIAN_FRONTEND=noninteractive "$${sudo[@]}" apt-get install -qq -y --no-install-recommends "$${missing[@]}" >/dev/null
+
+# Node.js is optional: without it the demo and the tests that need it say so.
+$(NODE)/files.ready:
+	@mkdir -p $(NODE)
+	@if ! command -v npm >/dev/null; then echo "No Node.js here: going on without the files server."; \
+	elif $(NPM_INSTALL) $(FILES_SERVER) >/dev/null; then touch $@; \
+	else echo "npm could not install the files server: going on without it."; fi
+
+$(NODE)/tools.ready: $(NODE)/files.ready
+	@if ! command -v npm >/dev/null; then echo "No Node.js here: tests that need it are skipped."; \
+	elif $(NPM_INSTALL) $(NODE_TOOLS) >/dev/null; then touch $@; \
+	else echo "npm could not install the conformance suite: tests that need it are skipped."; fi
+
+constraints: ## Write constraints.txt anew, from what a fresh environment gets today.
+	@scratch="$$(mktemp -d)"; trap 'rm -rf "$$scratch"' EXIT; \
+	$(PYTHON) -m venv "$$scratch"; \
+	"$$scratch/bin/pip" install --quiet --disable-pip-version-check '.[dev]'; \
+	"$$scratch/bin/pip" freeze --exclude aos-mcp >"$$scratch/new"; \
+	if grep -vE '^[A-Za-z0-9._-]+==[^ ]+$$' "$$scratch/new"; then echo "these lines are not name==version" >&2; exit 1; fi; \
+	cp "$$scratch/new" constraints.txt; wc -l constraints.txt
+
+clean: ## Remove what the targets made.
+	rm -rf $(VENV) $(NODE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -1,1 +1,0 @@
-"""What past runs teach: projections of the journal."""
