@@ -100,11 +100,26 @@ def _dial(home: Path) -> socket.socket:
     except OSError:
         connection.close()
         raise
-    _, uid, _ = struct.unpack("3i", credentials)
+    pid, uid, _ = struct.unpack("3i", credentials)
     if uid != os.getuid():
         connection.close()
         raise NoDaemon(f"The daemon of {home} runs as another user ({uid}).")
+    if _is_ending(pid):
+        connection.close()
+        raise ConnectionRefusedError("the daemon is just ending")
     return connection
+
+
+def _is_ending(pid: int) -> bool:
+    """Return whether a process is on its way out.
+
+    The system closes the files of a killed process one by one: its connections may be gone while its socket still takes
+    new ones, which nobody will ever serve. Its memory goes first of all, and its command line with it.
+    """
+    try:
+        return pid > 0 and not Path(f"/proc/{pid}/cmdline").read_bytes()  # 0: it lives in another namespace
+    except OSError:
+        return True
 
 
 def _start(home: Path) -> socket.socket:

@@ -11,8 +11,12 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What to say, with its counts. `calls` are (identity, name, arguments as JSON text)."""
+    """What to say, with its counts. `calls` are (identity, name, arguments as JSON text).
 
+    `number` makes the answer's identity: clients take two answers with the same one for halves of one.
+    """
+
+    number: int
     model: str
     text: str
     reasoning: str
@@ -37,6 +41,19 @@ def last_user_text(body: Mapping[str, Any]) -> str:
         if texts:
             return str(texts[-1])
     return ""
+
+
+def texts(body: Mapping[str, Any]) -> list[str]:
+    """Return every text that the messages hold, tool results included, in their order and in either dialect."""
+    return [text for message in body.get("messages", []) for text in _texts_in(message.get("content"))]
+
+
+def _texts_in(content: object) -> Iterator[str]:
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, list):
+        for part in content:
+            yield from _texts_in(part.get("text") or part.get("content"))
 
 
 def error_body(dialect: str, kind: str, code: str, message: str) -> dict[str, Any]:
@@ -98,7 +115,7 @@ def _chat(answer: Answer) -> dict[str, Any]:
     if answer.calls:
         message["tool_calls"] = [_chat_call(index, *call) for index, call in enumerate(answer.calls)]
     choice = {"index": 0, "message": message, "finish_reason": _chat_stop(answer)}
-    body = {"id": "chatcmpl-1", "object": "chat.completion", "model": answer.model, "choices": [choice]}
+    body = {"id": f"chatcmpl-{answer.number}", "object": "chat.completion", "model": answer.model, "choices": [choice]}
     return {**body, "usage": _chat_usage(answer)} if answer.usage else body
 
 
@@ -143,6 +160,10 @@ def _message_stop(answer: Answer) -> str:
     return answer.stop or ("tool_use" if answer.calls else "end_turn")
 
 
+def _message_head(answer: Answer) -> dict[str, Any]:
+    return {"id": f"msg_{answer.number}", "type": "message", "role": "assistant", "model": answer.model}
+
+
 def _message(answer: Answer) -> dict[str, Any]:
     content: list[dict[str, Any]] = []
     if answer.reasoning:
@@ -151,14 +172,14 @@ def _message(answer: Answer) -> dict[str, Any]:
         content.append({"type": "text", "text": answer.text})
     for identity, name, arguments in answer.calls:
         content.append({"type": "tool_use", "id": identity, "name": name, "input": json.loads(arguments)})
-    body = {"id": "msg_1", "type": "message", "role": "assistant", "model": answer.model, "content": content}
+    body = {**_message_head(answer), "content": content}
     body["stop_reason"] = _message_stop(answer)
     return {**body, "usage": _message_usage(answer)} if answer.usage else body
 
 
 def _message_events(answer: Answer) -> Iterator[tuple[bool, bytes]]:
     usage = _message_usage(answer) if answer.usage else {}
-    start = {"id": "msg_1", "type": "message", "role": "assistant", "model": answer.model, "content": []}
+    start = {**_message_head(answer), "content": []}
     yield (
         False,
         _event("message_start", {"message": {**start, "usage": {**usage, "output_tokens": 1} if usage else {}}}),

@@ -8,7 +8,9 @@ made to fail on demand. It owns a socket and a script; it knows nothing of the k
         # base_url: server.url + "/v1" for Chat Completions, server.url for Messages
 
 `POST …/chat/completions` and `POST …/v1/messages` take the first scripted behaviour whose `when` is found in the
-request; a behaviour is used up unless it says `repeat`. With nothing left, the last user text comes back. `GET /stats`,
+request; a behaviour is used up unless it says `repeat`. With nothing left, the last user text comes back. What a script
+cannot know beforehand, a handle that a tool gave for instance, stands in `text` or `arguments` as `${last:REGEX}`, as
+in a recording (see `aos_mcp.llm.replay`); where nothing in the request fits, the answer is status 400. `GET /stats`,
 `GET /requests` and `POST /script` (a JSON list of behaviours) steer a server in another process:
 
     python -m aos_mcp.testing.providers --port 8001 --script behaviours.json
@@ -30,11 +32,14 @@ import anyio.abc
 from anyio.abc import SocketAttribute
 from pydantic import TypeAdapter
 
-from aos_mcp.testing.dialects import Answer, answer_body, answer_events, error_body, last_user_text
+from aos_mcp.abi.completion import Turn
+from aos_mcp.abi.errors import ModelError
+from aos_mcp.llm.replay import fill_in
+from aos_mcp.testing.dialects import Answer, answer_body, answer_events, error_body, last_user_text, texts
 
 _HEAD_BYTES_MAX = 64 * 2**10
 _BODY_BYTES_MAX = 64 * 2**20
-_REASONS = {200: "OK", 404: "Not Found", 429: "Too Many Requests", 529: "Overloaded"}
+_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 429: "Too Many Requests", 529: "Overloaded"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +210,12 @@ class ProviderServer:
             body = error_body(dialect, behaviour.error_type, behaviour.error_code, behaviour.error_message)
             await _send(connection, behaviour.status, json.dumps(body).encode(), behaviour.headers)
             return True
-        answer = self._compose(request, behaviour)
+        try:
+            answer = self._compose(request, behaviour)
+        except ModelError as error:
+            body = error_body(dialect, "invalid_request_error", "", str(error))
+            await _send(connection, 400, json.dumps(body).encode())
+            return True
         if not (request.body.get("stream") and behaviour.streams):
             await _send(connection, 200, json.dumps(answer_body(dialect, answer)).encode(), behaviour.headers)
             return True
@@ -241,15 +251,20 @@ class ProviderServer:
         return pieces in {behaviour.cut_after, behaviour.error_after}
 
     def _compose(self, request: Request, behaviour: Behaviour) -> Answer:
-        text, calls = behaviour.text, []
+        turns = [Turn(role="user", text=text) for text in texts(request.body)]
+        calls = []
         for call in behaviour.calls:
             self._calls += 1
-            calls.append((call.request_id or f"call_{self._calls}", call.name, call.arguments))
-        if text is None:
+            identity = call.request_id or f"call_{self._calls}"
+            calls.append((identity, call.name, fill_in(call.arguments, turns)))
+        if behaviour.text is None:
             text = "" if calls else last_user_text(request.body)
+        else:
+            text = fill_in(behaviour.text, turns)
         written = len(text) + len(behaviour.reasoning) + sum(len(name) + len(args) for _, name, args in calls)
         count_in, count_out = behaviour.input_tokens, behaviour.output_tokens
         return Answer(
+            number=self.stats.requests,
             model=str(request.body.get("model", "")),
             text=text,
             reasoning=behaviour.reasoning,

@@ -10,12 +10,17 @@ import sys
 from pathlib import Path
 
 import anyio
+import pytest
+from anthropic import AsyncAnthropic
+from anthropic.types import MessageParam
 
+from aos_mcp.abi.completion import Prompt, ToolRequest, Turn
+from aos_mcp.abi.errors import ModelError, ModelFault
 from aos_mcp.abi.settings import ProviderSettings, Settings
 from aos_mcp.llm.catalogue import Catalogue
 from aos_mcp.ports import Clock
 from aos_mcp.testing.model_checks import QUESTION
-from aos_mcp.testing.providers import Behaviour, ProviderServer
+from aos_mcp.testing.providers import Behaviour, Call, ProviderServer
 
 
 def ignore(_: str) -> None:
@@ -26,6 +31,39 @@ async def test_a_behaviour_waits_for_the_request_it_is_meant_for(catalogue: Cata
     server.script(Behaviour(when="never asked", text="no"), Behaviour(when="some words", text="yes", repeat=True))
     model = catalogue.resolve("openai/m")
     assert [(await model.complete(QUESTION, ignore)).reply.text for _ in range(2)] == ["yes", "yes"]
+
+
+async def test_a_script_takes_up_what_an_earlier_message_told(catalogue: Catalogue, server: ProviderServer) -> None:
+    arguments = '{"pid": "${last:agent (p_[a-z]+)}"}'
+    server.script(
+        Behaviour(text="You said ${last:is (\\w+)}.", calls=(Call(name="wait", arguments=arguments),), repeat=True)
+    )
+    asked = Prompt(
+        system="",
+        turns=(
+            Turn(role="user", text="My name is Ada."),
+            Turn(role="assistant", text="", requests=(ToolRequest(request_id="c", name="spawn", arguments="{}"),)),
+            Turn(role="tool", text="agent p_first, agent p_second", request_id="c"),
+        ),
+    )
+    for model in ("openai/m", "anthropic/m"):
+        reply = (await catalogue.resolve(model).complete(asked, ignore)).reply
+        assert reply.text == "You said Ada."
+        assert json.loads(reply.requests[0].arguments) == {"pid": "p_second"}
+
+
+async def test_a_script_that_the_request_does_not_fit_is_refused(catalogue: Catalogue, server: ProviderServer) -> None:
+    server.script(Behaviour(text="${last:agent (p_[a-z]+)}"))
+    with pytest.raises(ModelError, match="Nothing in the prompt fits") as caught:
+        await catalogue.resolve("anthropic/m").complete(QUESTION, ignore)
+    assert caught.value.fault is ModelFault.BAD_REQUEST
+
+
+async def test_every_answer_has_an_identity_of_its_own(server: ProviderServer) -> None:
+    async with AsyncAnthropic(base_url=server.url, api_key="none") as client:
+        asked: MessageParam = {"role": "user", "content": "hello"}
+        told = [await client.messages.create(model="m", max_tokens=9, messages=[asked]) for _ in range(2)]
+    assert told[0].id != told[1].id
 
 
 async def test_many_calls_at_once_are_all_answered_and_counted(catalogue: Catalogue, server: ProviderServer) -> None:

@@ -99,6 +99,7 @@ async def test_a_modern_client_hears_of_changes_on_its_stream(tmp_path: Path) ->
         assert pid
 
 
+@pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")
 async def test_a_client_with_a_handshake_hears_of_what_it_subscribed_to(tmp_path: Path) -> None:
     heard: list[Any] = []
     enough = anyio.Event()

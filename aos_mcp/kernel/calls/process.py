@@ -15,13 +15,11 @@ from aos_mcp.abi.limits import (
     PROCESS_CHILDREN_MAX,
     PROCESS_DEPTH_MAX,
     PROCESS_LIVE_MAX,
-    RESULT_TOKENS_MAX,
     WAIT_S_MAX,
 )
 from aos_mcp.abi.message import HOST
-from aos_mcp.abi.page import OUTSIDE, PageKind
+from aos_mcp.abi.page import PageKind
 from aos_mcp.abi.process import ExitCode, Process, ProcessState, Signal
-from aos_mcp.context.tokens import count
 from aos_mcp.kernel import budget, journal, pages, table
 from aos_mcp.kernel.blocking import blocked, refuse_when_finishing, until_changed
 from aos_mcp.kernel.call import Call, caller_pid, check_model
@@ -67,12 +65,13 @@ def _spawn(
     tx: Transaction, call: Call, args: a.SpawnArgs, definition: AgentDefinition | None, model: str
 ) -> r.SpawnResult:
     owner, now = call.caller.principal, call.now
-    if args.idempotency_key is not None:
-        known = tx.process_by_key(owner, args.idempotency_key)
+    parent = call.own(tx) if call.caller.pid is not None else None
+    key = _spawn_key(parent, args.idempotency_key)
+    if key is not None:
+        known = tx.process_by_key(owner, key)
         if known is not None:
             call.subject = known.pid
             return r.SpawnResult(pid=known.pid, state=known.state, uri=f"aos://proc/{known.pid}")
-    parent = call.own(tx) if call.caller.pid is not None else None
     check_room(tx, parent)
     pid = Pid(call.machine.entropy.handle("p_"))
     network = args.network if args.network is not None else _listed(definition.network if definition else None)
@@ -94,7 +93,7 @@ def _spawn(
         rights=attenuate(above, tools=tools, network=network, level=None),
         workspace=pid.replace("p_", "w-"),
         position=0,
-        idempotency_key=args.idempotency_key,
+        idempotency_key=key,
         created_at=now,
         updated_at=now,
     )
@@ -103,6 +102,11 @@ def _spawn(
     call.subject = pid
     call.after.append(lambda: call.machine.process_changed(process))
     return r.SpawnResult(pid=pid, state=process.state, uri=f"aos://proc/{pid}")
+
+
+def _spawn_key(parent: Process | None, key: str | None) -> str | None:
+    """Return the key as the owner's processes are told apart by it: an agent's keys are its own, nobody else's."""
+    return key if key is None or parent is None else f"{parent.pid}/{key}"
 
 
 def _listed(values: tuple[str, ...] | None) -> list[str] | None:
