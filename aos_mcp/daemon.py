@@ -272,7 +272,6 @@ class _Daemon:
                 else:
                     await self._until_idle(kernel)
                 self._withdraw()
-                self._surface.close()
                 front.cancel()
         except* AosError as group:
             failure = _first(group)

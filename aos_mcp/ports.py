@@ -19,7 +19,7 @@ from aos_mcp.abi.journal import Checkpoint, Step
 from aos_mcp.abi.message import Message
 from aos_mcp.abi.mount import MountedTool, MountStatus, Pin, ToolOutcome
 from aos_mcp.abi.page import Page, PageHit, PageKind
-from aos_mcp.abi.process import Process, ProcessState
+from aos_mcp.abi.process import Candidate, Process, ProcessState
 from aos_mcp.abi.sandbox import Command, CommandOutcome, SandboxProof, WorkspaceFile
 
 T = TypeVar("T")
@@ -110,8 +110,8 @@ class Transaction(Protocol):
         """Count rows by state; a state without rows may be absent."""
         ...
 
-    def process_ready(self, now: float, *, limit: int) -> list[Process]:
-        """Return READY rows whose `wake_at` is None or past, oldest `updated_at` first."""
+    def process_ready(self, now: float, *, limit: int) -> list[Candidate]:
+        """Return what the scheduler needs of READY rows whose `wake_at` is None or past, oldest `updated_at` first."""
         ...
 
     def process_leased(self) -> list[Process]:
@@ -204,10 +204,6 @@ class Transaction(Protocol):
 
     def page_table(self, pid: Pid) -> list[Page]:
         """Return all pages of a process, by position, then page_id."""
-        ...
-
-    def page_by_request(self, pid: Pid, request_id: str) -> Page | None:
-        """Return the RESULT page for a tool request."""
         ...
 
     def page_search(

@@ -153,10 +153,6 @@ class Surface:
         """Forget a connection."""
         self._hub.drop(key)
 
-    def close(self) -> None:
-        """End all open streams, so that clients know it is meant."""
-        self._hub.close()
-
     async def syscall(
         self, caller: Caller, name: str, arguments: Mapping[str, object], progress: Progress | None = None
     ) -> BaseModel:

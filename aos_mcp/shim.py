@@ -343,12 +343,19 @@ class Relay:
         self._write(line)
 
     def _settle(self) -> None:
-        """Answer or repeat what the lost daemon had not answered. Under the lock."""
+        """Answer or repeat what the lost daemon had not answered. Under the lock.
+
+        A daemon that was told to end has taken its socket away first; one that died has left it. What was told to end
+        is not started again for what was under way, only for what the host asks next.
+        """
+        died = (self._home / SOCKET_NAME).exists()
         self._swallowed.clear()
         repeated: dict[Id, _Open] = {}
         for key, waiting in tuple(self._open.items()):
             waiting.tries += 1
-            if waiting.method == "subscriptions/listen":
+            if not died and (waiting.repeatable or waiting.method == "subscriptions/listen"):
+                self._tell(key, NO_DAEMON, "The kernel was stopped.")
+            elif waiting.method == "subscriptions/listen":
                 self._end_stream(key)
             elif not waiting.repeatable:
                 self._tell(key, LOST_UNKNOWN, "The kernel stopped meanwhile; whether this took effect is unknown.")

@@ -31,6 +31,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from aos_mcp import __version__, dashboard
+from aos_mcp.abi import limits
 from aos_mcp.abi.capability import Caller, CallerKind
 from aos_mcp.abi.errors import AosError, Invalid, Unavailable
 from aos_mcp.abi.results import MetricsResult
@@ -143,8 +144,11 @@ def application(surface: Surface, endpoint: Endpoint) -> Starlette:
     """Return the ASGI application."""
     caller = Caller(kind=CallerKind.HOST, principal=surface.principal)
     operator = Caller(kind=CallerKind.OPERATOR, principal=surface.principal, host="dashboard")
-    manager = StreamableHTTPSessionManager(surface.server(caller, "http"), security_settings=UNGUARDED)
-    messages = SseServerTransport("/messages/", security_settings=UNGUARDED)
+    size = limits.LINE_BYTES_MAX  # one bound for a message, whatever carries it
+    manager = StreamableHTTPSessionManager(
+        surface.server(caller, "http"), security_settings=UNGUARDED, max_request_body_size=size
+    )
+    messages = SseServerTransport("/messages/", security_settings=UNGUARDED, max_request_body_size=size)
     web = _Web(surface, operator)
 
     @asynccontextmanager

@@ -120,3 +120,16 @@ class Process:
     created_at: float
     updated_at: float
     ended_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A ready process as a policy sees it. `attained` is the program's service so far: input + 2 x output tokens."""
+
+    pid: Pid
+    program: Pid
+    owner: str
+    priority: int
+    ready_at: float
+    created_at: float
+    attained: int

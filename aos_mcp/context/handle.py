@@ -14,6 +14,7 @@ TITLE_CHARS_MAX = 80  # A title that needs more is a text.
 FIRST_LINE_CHARS_MAX = 80  # Enough to recognise a page; more would be a second copy of it.
 FRAME_TOKENS = 48  # The words around title and first line; half of it is the page id, which is random base32.
 CHARS_PER_TOKEN = 4
+COLLAPSED_TOKENS = 24  # The line that stands for pages whose own handles are not listed.
 
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 """Unicode categories that no reader sees: controls, formats (bidi among them), surrogates, private use, separators."""
@@ -30,15 +31,15 @@ def handle_line(page: Page, first_line: str) -> str:
         parts[0] += f" “{title}”"
     parts.append(f"{page.tokens:,} tokens")
     opening = visible(first_line, FIRST_LINE_CHARS_MAX)
-    if opening and opening != title:
+    if opening and not title.endswith(opening):
         parts.append(opening)
     parts.append(f'page_in(page_id="{page.page_id}") to read it')
     return " · ".join(parts)
 
 
 def collapsed_line(count: int) -> str:
-    """Return the one line that stands for `count` pages whose own handles are no longer listed."""
-    return f"[paged out] {count:,} older pages · search_pages(query=…) finds them, page_in reads them"
+    """Return the one line that stands for `count` pages whose own handles are not listed."""
+    return f"[paged out] {count:,} more pages · search_pages(query=…) finds them, page_in reads them"
 
 
 def handle_tokens(page: Page) -> int:

@@ -11,22 +11,21 @@ the first of the run stood. Neighbouring user turns are merged.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from aos_mcp.abi.completion import Prompt, Reply, ToolRequest, ToolSpec, Turn
+from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.page import Page, PageKind
-from aos_mcp.context.handle import collapsed_line, handle_line, handle_tokens
-from aos_mcp.context.page_table import group_key, in_order, in_window
+from aos_mcp.context.handle import COLLAPSED_TOKENS, collapsed_line, handle_line, handle_tokens
+from aos_mcp.context.page_table import group_key, in_order, in_window, listed
 
 Body = Callable[[Page], bytes]
 """Returns a page's payload. It is also asked for pages that are out of the window: their handles show a first line."""
 
 GRID_TOKENS = 8_192  # Distance of the sticky cache marks; two of them on this grid recover most of what a cut costs.
 STICKY_MARKS = 2  # With the static part's and the last turn's that makes four, the most any dialect takes.
-HANDLES_LISTED_MAX = 64  # Of one run; beyond that the list itself would fill the window.
-HANDLES_COLLAPSE_STEP = 32  # Older handles leave the list in steps, so that the prefix rarely changes.
 NO_RESULT = "[no result recorded]"
 NO_TEXT = "[no text]"
 BLANK_LINE = "\n\n"
@@ -107,7 +106,7 @@ def decode_reply(body: bytes) -> Reply:
 
 def _dynamic(pages: Sequence[Page], body: Body) -> list[_Piece]:
     """Return what follows the task. A result moves up to its reply; its own place is skipped then."""
-    answers = _answers(pages)
+    answers, shown = _answers(pages), listed(pages)
     pieces: list[_Piece] = []
     taken: set[str] = set()
     absent: list[Page] = []
@@ -117,13 +116,13 @@ def _dynamic(pages: Sequence[Page], body: Body) -> list[_Piece]:
         if not in_window(page):
             absent.append(page)
             continue
-        pieces += _handles(absent, body)
+        pieces += _handles(absent, shown, body)
         absent = []
         if page.kind is PageKind.REPLY:
             pieces += _reply(page, body, answers, taken)
         else:
             pieces.append(_user(_text(body(page)), page.tokens))
-    return pieces + _handles(absent, body)
+    return pieces + _handles(absent, shown, body)
 
 
 def _answers(pages: Sequence[Page]) -> dict[tuple[int, str], list[Page]]:
@@ -171,16 +170,17 @@ def _tool(request_id: str, answer: Page | None, body: Body) -> _Piece:
     return _Piece(Turn(role="tool", text=text, request_id=request_id, is_error=answer.is_error), tokens)
 
 
-def _handles(absent: Sequence[Page], body: Body) -> list[_Piece]:
-    """Return one user turn that lists the handles of a run, the oldest of a long run as a number only."""
+def _handles(absent: Sequence[Page], shown: Collection[PageId], body: Body) -> list[_Piece]:
+    """Return one user turn that lists the handles of a run, and how many pages of it have none."""
     if not absent:
         return []
-    beyond = max(0, len(absent) - HANDLES_LISTED_MAX)
-    dropped = -(-beyond // HANDLES_COLLAPSE_STEP) * HANDLES_COLLAPSE_STEP
-    listed = absent[dropped:]
-    lines = [collapsed_line(dropped)] if dropped else []
-    lines += [handle_line(page, first_line(page, body(page))) for page in listed]
-    return [_user("\n".join(lines), sum(handle_tokens(page) for page in listed))]
+    named = [page for page in absent if page.page_id in shown]
+    lines = [handle_line(page, first_line(page, body(page))) for page in named]
+    tokens = sum(handle_tokens(page) for page in named)
+    if len(named) < len(absent):
+        lines.append(collapsed_line(len(absent) - len(named)))
+        tokens += COLLAPSED_TOKENS
+    return [_user("\n".join(lines), tokens)]
 
 
 def first_line(page: Page, payload: bytes) -> str:

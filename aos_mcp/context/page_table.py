@@ -1,14 +1,19 @@
-"""The page table, read: what is in the window, and which pages stand or fall together.
+"""The page table, read: what is in the window, which pages stand or fall together, and whose handles are listed.
 
-Owns the notion of a group. Pure; knows neither bodies nor policies.
+Owns the notion of a group, and the rule by which old handles give way. Pure; knows neither bodies nor policies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.page import STATIC_KINDS, Page, PageKind
-from aos_mcp.context.handle import handle_tokens
+from aos_mcp.context.handle import COLLAPSED_TOKENS, handle_tokens
+
+BATCH_LISTED_MAX = 16  # Handles of one compaction that are listed, its largest pages; search finds the others.
+LISTED_MIN = 64  # Handles of all compactions together: at twice as many the oldest give way,
+LISTED_MAX = 2 * LISTED_MIN  # all at once, so that the prefix rarely changes for it.
 
 
 def in_window(page: Page) -> bool:
@@ -16,12 +21,43 @@ def in_window(page: Page) -> bool:
     return page.resident or page.kind in STATIC_KINDS
 
 
+def listed(pages: Iterable[Page]) -> frozenset[PageId]:
+    """Return the pages out of the window whose handles are shown; the others are counted where they stood.
+
+    The choice follows from what never changes while a page is out, so it is stable between compactions. A reply whose
+    result left with it needs no handle of its own: the result's says what it was about.
+    """
+    pages = list(pages)
+    absent = [page for page in pages if not in_window(page)]
+    with_result = {page.group for page in absent if page.kind is PageKind.RESULT}
+    batches: dict[float, list[Page]] = {}
+    for page in absent:
+        if page.kind is not PageKind.REPLY or group_key(page) not in with_result:
+            batches.setdefault(page.left_at or 0.0, []).append(page)
+    shown: list[Page] = []
+    for left_at in sorted(batches):
+        largest = sorted(batches[left_at], key=lambda page: (-page.tokens, page.position, page.page_id))
+        shown += in_order(largest[:BATCH_LISTED_MAX])
+    gone = max(0, len(shown) - LISTED_MIN) // LISTED_MIN * LISTED_MIN
+    return frozenset(page.page_id for page in shown[gone:])
+
+
 def resident_tokens(pages: Sequence[Page]) -> int:
-    """Return the tokens that the pages put in the window: their own where resident, a handle's where not."""
-    return sum(page.tokens if in_window(page) else handle_tokens(page) for page in pages)
+    """Return the tokens that the pages put in the window: their own where resident, their handles' where not."""
+    shown = listed(pages)
+    total, counted = 0, False
+    for page in in_order(pages):
+        if in_window(page):
+            total += page.tokens + counted * COLLAPSED_TOKENS
+            counted = False
+        elif page.page_id in shown:
+            total += handle_tokens(page)
+        else:
+            counted = True
+    return total + counted * COLLAPSED_TOKENS
 
 
-def in_order(pages: Sequence[Page]) -> list[Page]:
+def in_order(pages: Iterable[Page]) -> list[Page]:
     """Return the pages by position, then id."""
     return sorted(pages, key=lambda page: (page.position, page.page_id))
 

@@ -142,7 +142,7 @@ def fit_output(chain: Sequence[Account], price: ModelPrice | None, input_tokens:
             )
         if price.output > 0:
             spare = rest.microusd - worst_case(price, input_tokens, 0)
-            allowed = min(allowed, int(spare / price.output))
+            allowed = int(min(allowed, spare / price.output))
         if allowed < min(OUTPUT_TOKENS_MIN, output_tokens) or rest.microusd < worst_case(price, input_tokens, 0):
             raise _exhausted(account, "usd", f"{max(0, rest.microusd) / MICRO:.6f}")
     return allowed

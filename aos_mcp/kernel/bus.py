@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from aos_mcp.abi.event import Event
+from aos_mcp.abi.event import Event, EventKind
 
 LISTENER_BUFFER = 1_024
 """Events a listener may lag behind before it loses some."""
@@ -31,7 +31,7 @@ class Bus:
                 continue  # it lags; it will re-read
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
                 self._listeners.discard(listener)
-        if self._watched:
+        if self._watched and event.kind is not EventKind.OUTPUT:  # what a model writes changes no state
             self._changed.set()
             self._changed = anyio.Event()
             self._watched = False

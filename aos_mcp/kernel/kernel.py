@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from aos_mcp.abi.budget import WORKSPACE_ACCOUNT, Account
 from aos_mcp.abi.capability import Caller
+from aos_mcp.abi.errors import AosError
 from aos_mcp.abi.event import Event
 from aos_mcp.abi.limits import SHUTDOWN_S
 from aos_mcp.abi.settings import Settings
@@ -89,7 +90,13 @@ class Kernel:
         finally:
             machine.stopping = True
             with anyio.move_on_after(SHUTDOWN_S, shield=True):
-                await seal_all(machine, keep=True)
+                await self._seal_last()
+
+    async def _seal_last(self) -> None:
+        try:
+            await seal_all(self._machine, keep=True)
+        except AosError as error:
+            logger.warning("the last audit entries stay staged, and are sealed at the next boot: %s", error)
 
     def _open_workspace_account(self, tx: Transaction) -> None:
         limit = as_budget(self._machine.settings.workspace_budget)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 import math
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
 
-from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.event import EventKind
 from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.limits import HANG_S, LEASE_RENEW_S, LEASE_S, QUANTA_INFLIGHT_MAX, SHUTDOWN_S
-from aos_mcp.abi.process import ExitCode, Process, ProcessState
+from aos_mcp.abi.process import Candidate, ExitCode, Process, ProcessState
 from aos_mcp.kernel import table
 from aos_mcp.kernel.gate import Gate
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.kernel.quantum import Quantum
-from aos_mcp.kernel.scheduler import Candidate, pick
+from aos_mcp.kernel.recovery import take_over
+from aos_mcp.kernel.scheduler import rank
+from aos_mcp.kernel.steady import steadily
 from aos_mcp.ports import Transaction
 
 logger = logging.getLogger(__name__)
@@ -38,11 +40,10 @@ class Loop:
     async def run(self) -> None:
         """Schedule turns, renew leases and watch for hangs. On cancellation, turns under way are cut."""
         async with anyio.create_task_group() as group:
-            group.start_soon(self._renew)
-            group.start_soon(self._watch)
+            group.start_soon(steadily, self._machine, "lease", self._renew)
+            group.start_soon(steadily, self._machine, "watchdog", self._watch)
             group.start_soon(self._reap)
-            while True:
-                await self._round(group)
+            await steadily(self._machine, "loop", partial(self._round, group))
 
     async def _round(self, group: TaskGroup) -> None:
         machine = self._machine
@@ -62,12 +63,7 @@ class Loop:
             return 0
         now = machine.clock.now()
         ready = await machine.store.read(lambda tx: self._candidates(tx, now))
-        chosen: list[Pid] = []
-        while ready and len(chosen) < room:
-            candidate = pick(ready, now, machine.settings.scheduler)
-            assert candidate is not None
-            ready.remove(candidate)
-            chosen.append(candidate.pid)
+        chosen = [candidate.pid for candidate in rank(ready, now, machine.settings.scheduler, room)]
         if not chosen:
             return 0
         claimed = await machine.store.write(lambda tx: self._claim(tx, chosen))
@@ -81,23 +77,10 @@ class Loop:
         return len(claimed)
 
     def _candidates(self, tx: Transaction, now: float) -> list[Candidate]:
-        rows = [
-            row
-            for row in tx.process_ready(now, limit=READY_SCAN_MAX)
-            if row.pid not in self._machine.running and not self._machine.quiesced[row.pid]
-        ]
-        accounts = tx.accounts_get(sorted({row.program for row in rows}))
         return [
-            Candidate(
-                pid=row.pid,
-                program=row.program,
-                owner=row.owner,
-                priority=row.priority,
-                ready_at=row.updated_at,
-                created_at=row.created_at,
-                attained=_attained(accounts[row.program].used) if row.program in accounts else 0,
-            )
-            for row in rows
+            candidate
+            for candidate in tx.process_ready(now, limit=READY_SCAN_MAX)
+            if candidate.pid not in self._machine.running and not self._machine.quiesced[candidate.pid]
         ]
 
     def _claim(self, tx: Transaction, pids: list[Pid]) -> list[tuple[Process, float]]:
@@ -132,19 +115,27 @@ class Loop:
 
     async def _renew(self) -> None:
         machine = self._machine
-        while True:
-            await machine.clock.sleep_until(machine.clock.now() + LEASE_RENEW_S)
-            await machine.store.write(lambda tx: tx.process_renew(machine.node, machine.clock.now() + LEASE_S))
+        await machine.clock.sleep_until(machine.clock.now() + LEASE_RENEW_S)
+        await machine.store.write(lambda tx: tx.process_renew(machine.node, machine.clock.now() + LEASE_S))
 
     async def _watch(self) -> None:
-        """End turns that show no sign of life."""
+        """End turns that show no sign of life, and free processes whose turn ended without a word."""
         machine = self._machine
-        while True:
-            await machine.clock.sleep_until(machine.clock.now() + WATCH_S)
-            now = machine.clock.monotonic()
-            hung = [pid for pid, seen in machine.alive.items() if pid not in machine.blocked and now - seen > HANG_S]
-            for pid in hung:
-                await self._end_hung(pid)
+        await machine.clock.sleep_until(machine.clock.now() + WATCH_S)
+        now = machine.clock.monotonic()
+        hung = [pid for pid, seen in machine.alive.items() if pid not in machine.blocked and now - seen > HANG_S]
+        for pid in hung:
+            await self._end_hung(pid)
+        leased = await machine.store.read(lambda tx: tx.process_leased())
+        for process in leased:
+            if process.lease_holder == machine.node and self._is_stranded(process):
+                await machine.store.write(partial(take_over, machine=machine, pid=process.pid))
+                machine.wake()
+
+    def _is_stranded(self, process: Process) -> bool:
+        """Tell whether a process is RUNNING on record only: its turn met a store that could not be written to."""
+        idle_s = self._machine.clock.now() - process.updated_at
+        return process.pid not in self._machine.running and idle_s > WATCH_S
 
     async def _reap(self) -> None:
         """End the sandbox of every process that ends."""
@@ -172,7 +163,3 @@ class Loop:
             scope.cancel()
         if process is not None:
             machine.process_changed(process)
-
-
-def _attained(used: Usage) -> int:
-    return used.input_tokens + used.written_tokens + 2 * used.output_tokens

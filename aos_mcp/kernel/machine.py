@@ -73,6 +73,8 @@ class Machine:
     """What devices report outside of any call; the sealer puts it on the audit log."""
     head_kept: int = 0
     """Number of the last record whose head was kept beside the store."""
+    head_kept_at: float = 0.0
+    """When that was looked at last, in monotonic seconds."""
     sandbox_failures: tuple[SandboxProof, ...] = ()
     """What the drivers that did not pass said about themselves."""
     sandbox_tried: anyio.Event = field(default_factory=anyio.Event)

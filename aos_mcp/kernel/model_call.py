@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import lru_cache
 
 import anyio
 
 from aos_mcp.abi.budget import Usage
-from aos_mcp.abi.completion import Completion, ModelInfo, Prompt
+from aos_mcp.abi.completion import Completion, ModelInfo, Prompt, ToolSpec
 from aos_mcp.abi.errors import ModelError, ModelFault
 from aos_mcp.abi.event import Event, EventKind
 from aos_mcp.abi.journal import MODEL_CALL, EffectClass, Step, StepState
@@ -160,8 +161,14 @@ class ModelCall:
 def estimate(prompt: Prompt) -> int:
     """Return a number of input tokens that a provider's own count should not exceed."""
     parts = [prompt.system, prompt.output_schema or ""]
-    parts += [f"{tool.name}{tool.description}{tool.input_schema}" for tool in prompt.tools]
     for turn in prompt.turns:
         parts += [turn.text, turn.reasoning, *(r.name + r.arguments for r in turn.requests)]
+    words = sum(count(part) for part in parts if part) + sum(_tool_tokens(tool) for tool in prompt.tools)
     overhead = TURN_OVERHEAD_TOKENS * (len(prompt.turns) + len(prompt.tools) + 1)
-    return int(sum(count(part) for part in parts if part) * COUNT_SLACK) + overhead
+    return int(words * COUNT_SLACK) + overhead
+
+
+@lru_cache(maxsize=4_096)
+def _tool_tokens(tool: ToolSpec) -> int:
+    """Count a tool's definition, once: the same ones are sent with every turn."""
+    return count(f"{tool.name}{tool.description}{tool.input_schema}")

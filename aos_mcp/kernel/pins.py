@@ -12,6 +12,7 @@ from aos_mcp.abi.event import Event, EventKind
 from aos_mcp.abi.limits import APPROVAL_TTL_S
 from aos_mcp.abi.mount import MountedTool, Pin, PinState
 from aos_mcp.kernel.machine import Machine
+from aos_mcp.kernel.steady import steadily
 from aos_mcp.ports import Transaction
 
 PIN_CALL = "pin"
@@ -29,10 +30,14 @@ async def run_pins(machine: Machine, owner: str) -> None:
         wake.set()
 
     machine.mounts.on_change(changed)
-    while True:
+
+    async def once() -> None:
+        nonlocal wake
         await machine.store.write(lambda tx: check_pins(tx, machine, owner))
         await wake.wait()
         wake = anyio.Event()
+
+    await steadily(machine, "pins", once)
 
 
 def check_pins(tx: Transaction, machine: Machine, owner: str) -> None:

@@ -275,6 +275,10 @@ class Quantum:
                 process = await self._machine.store.write(work)
             except table.Superseded:
                 return
+            except AosError as error:
+                # The store cannot be written to. The row says RUNNING; the watchdog frees it once the store is back.
+                logger.warning("the turn of %s could not be put on record: %s", self._pid, error)
+                return
             self._machine.process_changed(process)
 
 

@@ -23,7 +23,7 @@ async def recover(machine: Machine) -> int:
     await machine.store.write(_charge_open_reservations)
     leased = await machine.store.read(lambda tx: tx.process_leased())
     for process in leased:
-        await machine.store.write(partial(_take_over, machine=machine, pid=process.pid))
+        await machine.store.write(partial(take_over, machine=machine, pid=process.pid))
     return len(leased)
 
 
@@ -32,7 +32,8 @@ def _charge_open_reservations(tx: Transaction) -> None:
         budget.settle_in_full(tx, held)
 
 
-def _take_over(tx: Transaction, machine: Machine, pid: Pid) -> None:
+def take_over(tx: Transaction, machine: Machine, pid: Pid) -> None:
+    """Free a process whose turn is gone, under a new fence; its unsafe steps without a result become unknown."""
     process = tx.process_get(pid)
     if process is None or process.state not in {ProcessState.RUNNING, ProcessState.BLOCKED}:
         return

@@ -183,7 +183,7 @@ class Requests:
         await self._machine.store.write(work)
 
     def _key(self, decoded: Decoded) -> str:
-        """Return what the journal knows a request by: some models use the same id in every turn, its place is its own."""
+        """Return what the journal knows a request by. Some models use one id again and again; its place is its own."""
         return f"{position_of(self._reply, decoded.index)}:{decoded.request.request_id}"
 
     def _decode(self, index: int, request: ToolRequest) -> Decoded:

@@ -6,27 +6,14 @@ been served so far, then by how long it has been ready. A tree of agents counts 
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 
-from aos_mcp.abi.handle import Pid
+from aos_mcp.abi.process import Candidate
 
 AGING_S = 3.0
 """Seconds of waiting worth one step of priority: priority 100 beats a stream of priority 0 after five minutes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """A ready process as a policy sees it. `attained` is the program's service so far: input + 2 x output tokens."""
-
-    pid: Pid
-    program: Pid
-    owner: str
-    priority: int
-    ready_at: float
-    created_at: float
-    attained: int
 
 
 Key = tuple[float, ...]
@@ -60,7 +47,12 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
 )
 
 
-def pick(ready: Sequence[Candidate], now: float, policy: str = "default") -> Candidate | None:
-    """Return who runs next, or None. Ties go to the smaller pid, so that a run can be replayed."""
+def rank(ready: Sequence[Candidate], now: float, policy: str, count: int) -> list[Candidate]:
+    """Return the first `count`, in the order in which they run. Ties go to the smaller pid: a run can be replayed."""
     order = POLICIES[policy]
-    return min(ready, key=lambda c: (order(c, now), c.pid), default=None)
+    return heapq.nsmallest(count, ready, key=lambda c: (order(c, now), c.pid))
+
+
+def pick(ready: Sequence[Candidate], now: float, policy: str = "default") -> Candidate | None:
+    """Return who runs next, or None when nothing is ready."""
+    return next(iter(rank(ready, now, policy, 1)), None)

@@ -9,6 +9,7 @@ from aos_mcp.abi.event import Event, EventKind
 from aos_mcp.abi.limits import AUDIT_SEAL_BATCH, AUDIT_SEAL_S
 from aos_mcp.audit.chain import head_text, link, load_key, parse_head, sign_head
 from aos_mcp.kernel.machine import Machine
+from aos_mcp.kernel.steady import steadily
 from aos_mcp.ports import Transaction
 
 HEAD_KEPT_S = 10.0
@@ -39,22 +40,33 @@ async def seal_all(machine: Machine, *, keep: bool) -> int:
 
 async def run_sealer(machine: Machine) -> None:
     """Seal at least every `AUDIT_SEAL_S` while the kernel lives, and keep a head every `HEAD_KEPT_S`."""
-    kept_at, sealed = machine.clock.monotonic(), 0
-    while True:
+
+    async def once() -> None:
         await machine.clock.sleep_until(machine.clock.now() + AUDIT_SEAL_S)
-        due = machine.clock.monotonic() - kept_at >= HEAD_KEPT_S
-        sealed += await seal_all(machine, keep=due and sealed > 0)
+        due = machine.clock.monotonic() - machine.head_kept_at >= HEAD_KEPT_S
+        await seal_all(machine, keep=due)
         if due:
-            kept_at, sealed = machine.clock.monotonic(), 0
+            machine.head_kept_at = machine.clock.monotonic()
+
+    await steadily(machine, "sealer", once)
 
 
 async def _stage_observed(machine: Machine) -> None:
     """Stage what devices reported outside of any call: the decisions of egress proxies."""
     seen = tuple(machine.observed)
-    if seen:
-        await machine.store.write(lambda tx: [tx.audit_stage(entry) for entry in seen])
-        for _ in seen:
-            machine.observed.popleft()
+    machine.observed.clear()  # before the write: another seal may begin while it is under way
+    if not seen:
+        return
+
+    def stage(tx: Transaction) -> None:
+        for entry in seen:
+            tx.audit_stage(entry)
+
+    try:
+        await machine.store.write(stage)
+    except BaseException:
+        machine.observed.extendleft(reversed(seen))
+        raise
 
 
 def _seal_batch(tx: Transaction, machine: Machine) -> int:
@@ -77,12 +89,12 @@ def _keep_head(machine: Machine, head: AuditHead) -> None:
 
 
 def kept_heads(machine: Machine) -> list[AuditHead]:
-    """Return the heads kept beside the store, oldest first; a torn last note is passed over."""
+    """Return the heads kept beside the store, oldest first; a note that a power cut tore is passed over."""
     if not machine.seal.heads.exists():
         return []
-    lines = machine.seal.heads.read_text("utf-8").splitlines(keepends=True)
+    lines = machine.seal.heads.read_text("utf-8", "replace").splitlines(keepends=True)
     heads = []
-    for start in range(0, len(lines), NOTE_LINES):
+    for start in (number for number, line in enumerate(lines) if line == f"{machine.seal.origin}\n"):
         try:
             heads.append(parse_head("".join(lines[start : start + NOTE_LINES]))[0])
         except ValueError:

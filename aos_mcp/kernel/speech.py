@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import cast
 
 from pydantic import JsonValue
@@ -14,7 +15,7 @@ from aos_mcp.abi.completion import ToolSpec
 from aos_mcp.abi.mount import MountedTool
 from aos_mcp.abi.process import Process
 from aos_mcp.abi.schema import schema_of
-from aos_mcp.abi.syscall import Audience
+from aos_mcp.abi.syscall import Audience, Syscall
 from aos_mcp.kernel.gate import ALWAYS_GRANTED
 from aos_mcp.security.rights import may_call
 
@@ -42,7 +43,7 @@ def tool_specs(process: Process, mounted: Sequence[MountedTool]) -> tuple[ToolSp
     The order is fixed, so that the list is byte-equal from turn to turn.
     """
     specs = [
-        ToolSpec(name=row.name, description=row.summary, input_schema=json.dumps(schema_of(row.args)))
+        _spec(row)
         for row in ROWS
         if row.audience is not Audience.HOSTS
         and (row.tool or row.audience is Audience.AGENTS)
@@ -57,6 +58,11 @@ def tool_specs(process: Process, mounted: Sequence[MountedTool]) -> tuple[ToolSp
             for tool in sorted(offered, key=lambda tool: tool.name)[:DIRECT_TOOLS_MAX]
         ]
     return tuple(specs)
+
+
+@cache
+def _spec(row: Syscall) -> ToolSpec:
+    return ToolSpec(name=row.name, description=row.summary, input_schema=json.dumps(schema_of(row.args)))
 
 
 def result_text(call: str, body: bytes) -> tuple[str, bool]:

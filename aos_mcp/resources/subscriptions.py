@@ -125,10 +125,6 @@ class Hub:
         if joined is not None:
             joined.uris.discard(uri)
 
-    def close(self) -> None:
-        """End all 2026-07-28 streams gracefully."""
-        self.listen.close()
-
     async def _spread(self, events: Iterable[Event]) -> None:
         uris = dict.fromkeys(uri for event in events for uri in event.uris)
         for uri in uris:

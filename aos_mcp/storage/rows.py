@@ -13,7 +13,7 @@ from aos_mcp.abi.journal import Checkpoint, EffectClass, Step, StepState
 from aos_mcp.abi.message import Message
 from aos_mcp.abi.mount import Pin, PinState
 from aos_mcp.abi.page import Page, PageKind
-from aos_mcp.abi.process import ExitCode, Process, ProcessState, Signal
+from aos_mcp.abi.process import Candidate, ExitCode, Process, ProcessState, Signal
 from aos_mcp.storage.connection import Row, Value
 
 Values = dict[str, Value]
@@ -111,6 +111,18 @@ def process_from(row: Row) -> Process:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         ended_at=row["ended_at"],
+    )
+
+
+def candidate_from(row: Row) -> Candidate:
+    return Candidate(
+        pid=row["pid"],
+        program=row["program"],
+        owner=row["owner"],
+        priority=row["priority"],
+        ready_at=row["updated_at"],
+        created_at=row["created_at"],
+        attained=row["attained"],
     )
 
 

@@ -23,7 +23,7 @@ from aos_mcp.abi.limits import PROCESS_DEPTH_MAX, SEARCH_TEXT_CHARS_MAX
 from aos_mcp.abi.message import Message
 from aos_mcp.abi.mount import Pin
 from aos_mcp.abi.page import Page, PageHit, PageKind
-from aos_mcp.abi.process import Process, ProcessState
+from aos_mcp.abi.process import Candidate, Process, ProcessState
 from aos_mcp.storage import packing, rows, search
 from aos_mcp.storage.connection import Connection
 
@@ -106,8 +106,8 @@ class StoreTransaction:
     def process_counts(self) -> Mapping[ProcessState, int]:
         return {ProcessState(row["state"]): int(row["n"]) for row in self._at.all("process_counts", {})}
 
-    def process_ready(self, now: float, *, limit: int) -> list[Process]:
-        return [rows.process_from(row) for row in self._at.all("process_ready", {"now": now, "limit": limit})]
+    def process_ready(self, now: float, *, limit: int) -> list[Candidate]:
+        return [rows.candidate_from(row) for row in self._at.all("process_ready", {"now": now, "limit": limit})]
 
     def process_leased(self) -> list[Process]:
         return [rows.process_from(row) for row in self._at.all("process_leased", {})]
@@ -215,10 +215,6 @@ class StoreTransaction:
 
     def page_table(self, pid: Pid) -> list[Page]:
         return [rows.page_from(row) for row in self._at.all("page_table", {"pid": pid})]
-
-    def page_by_request(self, pid: Pid, request_id: str) -> Page | None:
-        row = self._at.one("page_by_request", {"pid": pid, "request_id": request_id})
-        return rows.page_from(row) if row else None
 
     def page_search(
         self,

@@ -341,7 +341,7 @@ async def pages_read_back_as_written(open_store: OpenStore) -> None:
             tx.page_insert(full, "")
             tx.page_insert(a_page("pg_b", position=1), "")
             tx.page_insert(a_page("pg_a", position=1), "")
-            tx.page_insert(a_page("pg_other", pid="p_2", request="call_1", kind=PageKind.REPLY), "")
+            tx.page_insert(a_page("pg_other", pid="p_2"), "")
             tx.page_insert(a_page("pg_memory", pid=None), "")
 
         await store.write(insert)
@@ -349,8 +349,6 @@ async def pages_read_back_as_written(open_store: OpenStore) -> None:
         def look(tx: Transaction) -> None:
             assert tx.page_get(full.page_id) == full
             assert [page.page_id for page in tx.page_table(Pid("p_1"))] == ["pg_a", "pg_b", "pg_full"]
-            assert tx.page_by_request(Pid("p_1"), "call_1") == full
-            assert tx.page_by_request(Pid("p_2"), "call_1") is None, "only a result answers a request"
             assert tx.page_get(PageId("pg_none")) is None
 
         await store.read(look)

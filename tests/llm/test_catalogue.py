@@ -166,6 +166,13 @@ def test_a_local_server_is_found_where_its_variable_says(given: str, used: str) 
     assert load_rows({}, {"OLLAMA_BASE_URL": given})["ollama"].base_url == used
 
 
+@pytest.mark.parametrize("provider", ["anthropic", "openai"])
+def test_a_key_goes_to_the_gateway_that_the_environment_names_beside_it(provider: str) -> None:
+    """As the vendor's own programs do: the key beside it may be the gateway's, and nobody else should see it."""
+    gateway = "https://gateway.example/models"
+    assert load_rows({}, {f"{provider.upper()}_BASE_URL": gateway})[provider].base_url == gateway
+
+
 def test_every_field_of_a_row_is_one_the_code_reads() -> None:
     folder = Path(sys.modules["aos_mcp.llm.providers"].__file__ or "").parent
     rows = tomllib.loads((folder / "providers.toml").read_text("utf-8"))

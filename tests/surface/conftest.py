@@ -26,7 +26,7 @@ from aos_mcp.abi.settings import Settings
 from aos_mcp.daemon import read_status
 from aos_mcp.server import AosServer, KernelSlot, Surface
 from aos_mcp.testing.kernels import OWNER, TestKernel, kernel_on
-from aos_mcp.testing.model import ScriptedModel, ScriptedModels
+from aos_mcp.testing.model import Answer, ScriptedModel, ScriptedModels
 
 STATE_KEY = bytes(range(32))
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,7 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(home: Path, *script: object, settings: Settings | None = None, **parts: Any) -> AsyncIterator[Served]:
+async def serving(home: Path, *script: Answer, settings: Settings | None = None, **parts: Any) -> AsyncIterator[Served]:
     """Serve a kernel whose model answers by `script`."""
     models = ScriptedModels(ScriptedModel("scripted/one", script))
     async with kernel_on(home, models, settings=settings, **parts) as kernel:
@@ -152,9 +152,9 @@ class Host:
         assert "result" in reply, reply
         return reply["result"]["structuredContent"]
 
-    async def shake_hands(self) -> None:
+    async def shake_hands(self, capabilities: dict[str, Any] | None = None) -> None:
         info = {"name": "raw", "version": "1"}
-        given = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": info}
+        given = {"protocolVersion": "2025-11-25", "capabilities": capabilities or {}, "clientInfo": info}
         assert "result" in await self.request("initialize", False, **given)
         await self.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
 

@@ -14,6 +14,7 @@ import httpx2
 import pytest
 from mcp import Client
 from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
 from starlette.datastructures import Headers
 
 from aos_mcp.abi.errors import Invalid
@@ -42,7 +43,7 @@ async def served(environment: dict[str, str], home: Path, token: str | None = No
 async def _answers(url: str) -> bool:
     try:
         async with httpx2.AsyncClient() as web:
-            return (await web.get(f"{url}/health")).json()["status"] == "ok"
+            return bool((await web.get(f"{url}/health")).json()["status"] == "ok")
     except (httpx2.TransportError, httpx2.InvalidURL):
         return False
 
@@ -71,9 +72,7 @@ async def test_one_kernel_is_behind_every_transport(environment: dict[str, str],
         assert read.contents[0].text == "shared"  # type: ignore[union-attr]
 
 
-async def test_without_a_token_the_dashboard_shows_and_changes_nothing(
-    environment: dict[str, str], home: Path
-) -> None:
+async def test_without_a_token_the_dashboard_shows_and_changes_nothing(environment: dict[str, str], home: Path) -> None:
     async with served(environment, home) as url, httpx2.AsyncClient(base_url=url) as web:
         page = await web.get("/")
         assert page.status_code == 200
@@ -107,8 +106,6 @@ async def test_an_approval_is_answered_on_the_dashboard(environment: dict[str, s
     (home / "aos.toml").write_text(rule, "utf-8")
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with served(environment, home, TOKEN) as url, httpx2.AsyncClient(base_url=url, headers=headers) as web:
-        from mcp.client.streamable_http import streamable_http_client
-
         async with Client(streamable_http_client(f"{url}/mcp", http_client=web)) as client:
             asked = await client.call_tool("page_out", {"content": "may I?"})
             assert asked.structured_content["code"] == "approval_required"
@@ -125,9 +122,7 @@ async def test_an_approval_is_answered_on_the_dashboard(environment: dict[str, s
 
 async def test_an_address_others_can_reach_needs_a_token(environment: dict[str, str]) -> None:
     with anyio.fail_after(30):
-        refused = await anyio.run_process(
-            [*COMMAND, "serve", "--http", "0.0.0.0:0"], env=environment, check=False
-        )
+        refused = await anyio.run_process([*COMMAND, "serve", "--http", "0.0.0.0:0"], env=environment, check=False)
     assert refused.returncode != 0
     assert b"AOS_HTTP_TOKEN" in refused.stderr
 

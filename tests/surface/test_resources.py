@@ -17,7 +17,6 @@ from aos_mcp.resources.catalog import FORMS
 from aos_mcp.testing.model import says
 from tests.surface.conftest import ERAS, LEGACY, MODERN, serving
 
-
 MORE = {"aos://audit/{seq}", "aos://proc/{pid}/journal/{after}"}
 """Second forms of a resource of the table."""
 
@@ -75,7 +74,14 @@ async def test_a_page_reads_as_it_was_written(tmp_path: Path, era: str) -> None:
 @ERAS
 @pytest.mark.parametrize(
     "uri",
-    ["aos://nothing", "aos://proc/p_" + "a" * 26, "aos://proc/../x", "aos://audit/x", "aos://audit/99999", "aos://page/1"],
+    [
+        "aos://nothing",
+        "aos://proc/p_" + "a" * 26,
+        "aos://proc/../x",
+        "aos://audit/x",
+        "aos://audit/99999",
+        "aos://page/1",
+    ],
 )
 async def test_what_is_not_there_is_not_found(tmp_path: Path, era: str, uri: str) -> None:
     async with serving(tmp_path) as served, served.client(era) as client:

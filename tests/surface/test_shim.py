@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import mcp_types as types
 import pytest
 from mcp import Client, StdioServerParameters
 
@@ -19,7 +20,7 @@ from aos_mcp import shim
 from aos_mcp.abi import limits
 from aos_mcp.abi.calls import ROWS
 from aos_mcp.abi.journal import EffectClass
-from tests.surface.conftest import COMMAND, ERAS, MODERN, ROOT, daemon_pid, end_daemon, host
+from tests.surface.conftest import COMMAND, ERAS, LEGACY, MODERN, ROOT, daemon_pid, end_daemon, host
 
 SLOW_REPLY = {"reply": {"text": "slow answer"}, "delay_s": 30}
 QUICK_REPLY = {"reply": {"text": "quick answer"}, "delay_s": 0}
@@ -245,10 +246,63 @@ async def test_a_daemon_told_to_end_takes_its_socket_away(environment: dict[str,
         assert (await session.call("kernel_status", {}))["version"]
 
 
+async def test_a_daemon_told_to_end_is_not_started_again_for_what_was_under_way(
+    environment: dict[str, str], home: Path
+) -> None:
+    model = record(home, "slow", SLOW_REPLY)
+    async with host(environment) as session:
+        spawned = await session.call("spawn_agent", {"task": "be slow", "model": model})
+        waiting = await session.ask("tools/call", name="wait_agent", arguments={"pids": [spawned["pid"]]})
+        assert "result" in await session.request("tools/list")
+        end_daemon(home)
+        assert (await session.answer(waiting))["error"]["code"] == shim.NO_DAEMON
+        assert daemon_pid(home) is None
+
+
+async def test_a_person_is_asked_through_the_shim(environment: dict[str, str], home: Path) -> None:
+    rule = '[[rules]]\neffect = "ask"\ntool = "page_out"\n[sandbox]\ndrivers = []\n'
+    (home / "aos.toml").write_text(rule, "utf-8")
+    asked: list[str] = []
+
+    async def person(context: object, params: types.ElicitRequestParams) -> types.ElicitResult:
+        asked.append(params.message)
+        return types.ElicitResult(action="accept", content={"decision": "allow"})
+
+    command = StdioServerParameters(command=COMMAND[0], args=COMMAND[1:], env=environment)
+    with anyio.fail_after(60):
+        for era in (MODERN, LEGACY):
+            async with Client(command, mode=era, elicitation_callback=person) as client:
+                kept = await client.call_tool("page_out", {"content": f"with leave, {era}"})
+                assert not kept.is_error
+    assert len(asked) == 2
+
+
+async def test_an_answer_to_a_question_of_a_dead_daemon_reaches_no_other(
+    environment: dict[str, str], home: Path
+) -> None:
+    rule = '[[rules]]\neffect = "ask"\ntool = "page_out"\n[sandbox]\ndrivers = []\n'
+    (home / "aos.toml").write_text(rule, "utf-8")
+    async with host(environment) as session:
+        await session.shake_hands({"elicitation": {}})
+        arguments = {"name": "page_out", "arguments": {"content": "first"}}
+        first = await session.ask("tools/call", False, **arguments)
+        old = await session.receive()
+        assert old["method"] == "elicitation/create"
+        end_daemon(home, signal.SIGKILL)
+        assert (await session.answer(first))["error"]["code"] == shim.LOST_UNKNOWN
+        second = await session.ask("tools/call", False, **arguments)
+        new = await session.receive()
+        assert new["method"] == "elicitation/create"
+        yes = {"action": "accept", "content": {"decision": "allow"}}
+        await session.send({"jsonrpc": "2.0", "id": old["id"], "result": yes})
+        await session.send({"jsonrpc": "2.0", "id": new["id"], "result": {"action": "decline"}})
+        refused = (await session.answer(second))["result"]["structuredContent"]
+    assert old["id"] != new["id"]
+    assert refused["code"] == "denied"
+
+
 async def test_the_kernel_can_be_inside_the_process_a_host_starts(environment: dict[str, str], home: Path) -> None:
     async with host(environment, "--standalone") as session:
         kept = await session.call("page_out", {"content": "inside"})
         assert (await session.call("page_in", {"page_id": kept["page_id"]}))["content"] == "inside"
         assert not (home / "kernel.sock").exists()
-
-

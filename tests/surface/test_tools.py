@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import mcp_types as types
 import pytest
 
@@ -174,7 +174,7 @@ async def test_errors_are_results_with_code_sentence_and_hint(tmp_path: Path, er
 async def test_progress_reaches_a_client_that_asks_for_it(tmp_path: Path, era: str) -> None:
     told: list[str | None] = []
 
-    async def on_progress(done: float, total: float | None, message: str | None) -> None:
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
         told.append(message)
 
     async with serving(tmp_path, says("42")) as served, served.client(era) as client:
@@ -193,11 +193,12 @@ async def test_the_instructions_fit_what_hosts_show(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [row.name for row in ROWS if row.tool])
 async def test_wrong_arguments_are_refused_by_code_and_the_server_goes_on(tmp_path: Path, name: str) -> None:
+    fields = list(next(tool for tool in tools() if tool.name == name).input_schema["properties"])
     wrong: list[dict[str, object]] = [
         {"no_such_argument": 1},
-        {field: {"deep": [None]} for field in next(t for t in tools() if t.name == name).input_schema["properties"]},
-        {field: "a\x00b" for field in next(t for t in tools() if t.name == name).input_schema["properties"]},
-        {field: "\ud800" for field in next(t for t in tools() if t.name == name).input_schema["properties"]},
+        {field: {"deep": [None]} for field in fields},
+        dict.fromkeys(fields, "a\x00b"),
+        dict.fromkeys(fields, "\ud800"),
         {"pid": "p_" + "a" * 26, "pids": ["p_" + "a" * 26], "page_id": "pg_" + "a" * 26},
     ]
     async with serving(tmp_path) as served, served.client(MODERN) as client:

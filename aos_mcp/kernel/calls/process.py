@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream
+
 from aos_mcp.abi import arguments as a
 from aos_mcp.abi import results as r
 from aos_mcp.abi.budget import WORKSPACE_ACCOUNT, Account, Budget
 from aos_mcp.abi.capability import CallerKind, Rights
 from aos_mcp.abi.definition import AgentDefinition
 from aos_mcp.abi.errors import Conflict, Denied, LimitExceeded, NotFound
+from aos_mcp.abi.event import Event, EventKind
 from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.limits import (
     PROCESS_CHILDREN_MAX,
@@ -21,7 +25,7 @@ from aos_mcp.abi.message import HOST
 from aos_mcp.abi.page import PageKind
 from aos_mcp.abi.process import ExitCode, Process, ProcessState, Signal
 from aos_mcp.kernel import budget, journal, pages, table
-from aos_mcp.kernel.blocking import blocked, refuse_when_finishing, until_changed
+from aos_mcp.kernel.blocking import blocked, refuse_when_finishing
 from aos_mcp.kernel.call import Call, caller_pid, check_model
 from aos_mcp.kernel.calls import views
 from aos_mcp.ports import Transaction
@@ -206,20 +210,27 @@ async def _wait(call: Call, pids: list[str], *, timeout_s: float, any_one: bool)
 
 async def _watch(call: Call, pids: list[str], deadline: float, *, any_one: bool) -> tuple[list[r.AgentResult], bool]:
     machine = call.machine
-    while True:
-        ticket = machine.bus.ticket()
-        found = await call.read(lambda tx: _look(tx, call, pids))
-        mail = not _only_looks(call) and await call.read(
-            lambda tx: tx.message_count(_mailbox(call), call.caller.principal)
-        )
-        if _enough(found, any_one=any_one) or mail:
-            return found, False
-        if machine.clock.monotonic() >= deadline:
-            return found, True
-        if call.progress is not None:
-            ended = sum(agent.state is ProcessState.EXITED for agent in found)
-            await call.progress(ended, len(found), _summary(found))
-        await until_changed(machine, ticket, min(deadline, machine.clock.monotonic() + PROGRESS_S))
+    with machine.bus.listen() as events:
+        while True:
+            found = await call.read(lambda tx: _look(tx, call, pids))
+            mail = await call.read(lambda tx: _has_mail(tx, call))
+            if _enough(found, any_one=any_one) or mail:
+                return found, False
+            now = machine.clock.monotonic()
+            if now >= deadline:
+                return found, True
+            if call.progress is not None:
+                ended = sum(agent.state is ProcessState.EXITED for agent in found)
+                await call.progress(ended, len(found), _summary(found))
+            subjects = {_mailbox(call), *(agent.pid for agent in found)}
+            with anyio.move_on_after(min(deadline - now, PROGRESS_S)):
+                await _until_about(events, subjects)
+
+
+async def _until_about(events: MemoryObjectReceiveStream[Event], subjects: set[str]) -> None:
+    async for event in events:
+        if event.subject in subjects and event.kind in {EventKind.PROCESS, EventKind.MESSAGE}:
+            return
 
 
 def _look(tx: Transaction, call: Call, pids: list[str]) -> list[r.AgentResult]:
@@ -243,6 +254,10 @@ def _mailbox(call: Call) -> str:
 def _only_looks(call: Call) -> bool:
     """The command line shows the host's mail and leaves it there: the host it was meant for still gets it."""
     return call.caller.kind is CallerKind.OPERATOR
+
+
+def _has_mail(tx: Transaction, call: Call) -> bool:
+    return not _only_looks(call) and tx.message_count(_mailbox(call), call.caller.principal) > 0
 
 
 def _mail(tx: Transaction, call: Call) -> list[r.MessageResult]:

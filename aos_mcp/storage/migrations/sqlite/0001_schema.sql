@@ -126,7 +126,6 @@ CREATE TABLE page (
 ) STRICT;
 
 CREATE INDEX page_position ON page (pid, position, page_id) WHERE pid IS NOT NULL;
-CREATE INDEX page_request ON page (pid, request_id) WHERE kind = 'result';
 
 -- Contentless: the bytes are in payload already; only the inverted index is kept here.
 CREATE VIRTUAL TABLE page_text USING fts5 (title, body, content = '', tokenize = 'porter unicode61');

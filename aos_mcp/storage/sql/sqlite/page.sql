@@ -25,10 +25,6 @@ SELECT * FROM page WHERE page_id = :page_id;
 -- name: page_table
 SELECT * FROM page WHERE pid = :pid ORDER BY position, page_id;
 
--- name: page_by_request
-SELECT * FROM page WHERE pid = :pid AND request_id = :request_id AND kind = 'result'
-ORDER BY position DESC, serial DESC LIMIT 1;
-
 -- name: page_search
 -- bm25 is negative, more so for a better match. A word of the title counts twice.
 SELECT page.*, -bm25(page_text, 2.0, 1.0) AS score

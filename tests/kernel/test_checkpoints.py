@@ -1,0 +1,147 @@
+"""Checkpoint and restore: a fork of the past with its own files, budget and place, on any model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+from aos_mcp.abi.completion import Prompt, Reply
+from aos_mcp.abi.errors import BudgetExhausted, NotFound
+from aos_mcp.abi.settings import Settings
+from aos_mcp.testing.devices import RecordingSandbox
+from aos_mcp.testing.kernels import kernel_on
+from aos_mcp.testing.model import ScriptedModel, ScriptedModels, calls, says
+from tests.kernel.stage import CHILD, DEADLINE_S, NAME, ended, family, handle_in, models, results_of, until
+
+OTHER = "scripted/other"
+
+
+async def test_a_checkpoint_goes_on_with_another_model_where_the_first_one_stood(tmp_path: Path) -> None:
+    one = ScriptedModel(NAME, (calls(("page_out", {"content": "x", "title": "found"})), says("one says")))
+    other = ScriptedModel(OTHER, (says("never"), says("never"), lambda prompt: says(prompt.turns[-1].text)))
+    async with kernel_on(tmp_path, ScriptedModels(one, other)) as k:
+        with anyio.fail_after(DEADLINE_S):
+            pid = (await k.call("spawn_agent", task="the task", wait_s=10)).pid
+            saved = await k.call("checkpoint", pid=pid)
+            fork = (await k.call("restore", checkpoint_id=saved.checkpoint_id, model=OTHER, name="again")).pid
+            await k.call("send_message", to=fork, text="now you")
+            agent = await ended(k, fork)
+            process = await k.call("read_process", pid=fork)
+    assert "now you" in agent.result
+    assert (process.model, process.name, process.forked_from) == (OTHER, "again", saved.checkpoint_id)
+    said = [turn.text for turn in other.prompts[0].turns]
+    assert said[0].startswith("the task")
+    assert "one says" in said, "the past of the first is the past of the fork"
+
+
+async def test_a_fork_has_the_files_of_that_moment_and_its_own_from_then_on(tmp_path: Path) -> None:
+    async with kernel_on(tmp_path, models(calls(("sandbox_exec", {"command": "x"})), says("done"))) as k:
+        with anyio.fail_after(DEADLINE_S):
+            pid = (await k.call("spawn_agent", task="x", wait_s=10)).pid
+            disk, mine = k.machine.workspaces, (await k.call("read_process", pid=pid)).workspace
+            disk.write(mine, "src/a.txt", b"as it was\x00\xff")
+            saved = await k.call("checkpoint", pid=pid)
+            disk.write(mine, "src/a.txt", b"changed since")
+            disk.write(mine, "b.txt", b"new since")
+            fork = (await k.call("restore", checkpoint_id=saved.checkpoint_id)).pid
+            theirs = (await k.call("read_process", pid=fork)).workspace
+            assert disk.read(theirs, "src/a.txt", limit=100) == b"as it was\x00\xff"
+            with pytest.raises(NotFound):
+                disk.read(theirs, "b.txt", limit=100)
+            disk.write(theirs, "src/a.txt", b"the fork's own")
+            assert disk.read(mine, "src/a.txt", limit=100) == b"changed since"
+            assert (await k.call("read_checkpoint", checkpoint_id=saved.checkpoint_id)).files >= 1
+
+
+async def test_an_agent_saves_itself_and_is_forked_by_itself(tmp_path: Path) -> None:
+    def save(prompt: Prompt) -> Reply:
+        return calls(("list_agents", {}), key="a")
+
+    def checkpoint(prompt: Prompt) -> Reply:
+        own = handle_in(results_of(prompt)[-1], "p_")
+        return calls(("checkpoint", {"pid": own, "label": "before"}), ("page_out", {"content": "beside it"}), key="b")
+
+    def fork(prompt: Prompt) -> Reply:
+        if "belongs to the run this one was forked from" in results_of(prompt)[-2]:
+            return says("I am the fork")
+        saved = handle_in(results_of(prompt)[-2], "ck_")
+        return calls(("restore", {"checkpoint_id": saved}), key="c")
+
+    def wait(prompt: Prompt) -> Reply:
+        return calls(("wait_agent", {"pids": [handle_in(results_of(prompt)[-1], "p_")]}), key="d")
+
+    script = (save, checkpoint, fork, wait, lambda prompt: says(results_of(prompt)[-1]))
+    async with kernel_on(tmp_path, models(*script)) as k:
+        with anyio.fail_after(DEADLINE_S):
+            agent = await ended(k, (await k.call("spawn_agent", task="x")).pid)
+            fork_row = next(row for row in (await k.call("list_agents")).agents if row.pid != agent.pid)
+            process = await k.call("read_process", pid=fork_row.pid)
+    assert "I am the fork" in agent.result
+    assert (process.parent, process.program, process.depth) == (agent.pid, agent.pid, 1)
+
+
+async def test_a_childs_past_restored_by_the_host_is_a_tree_of_its_own(tmp_path: Path) -> None:
+    async with kernel_on(tmp_path, family(says("child done"))) as k:
+        with anyio.fail_after(DEADLINE_S):
+            parent = await ended(k, (await k.call("spawn_agent", task="p", tools=["spawn_agent"])).pid)
+            child = (await k.call("read_process", pid=parent.pid)).children[0]
+            saved = await k.call("checkpoint", pid=child)
+            fork = await k.call("read_process", pid=(await k.call("restore", checkpoint_id=saved.checkpoint_id)).pid)
+            original = await k.call("read_process", pid=child)
+    assert (fork.parent, fork.program, fork.depth) == (None, fork.pid, 0)
+    assert fork.tools == original.tools, "a restore does not widen what it may do"
+    assert fork.model == CHILD
+
+
+async def test_a_fork_gets_a_budget_of_its_own_and_no_more_than_there_is(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"workspace_budget": {"usd": 2}})
+    async with kernel_on(tmp_path, models(says("x")), settings=settings) as k:
+        with anyio.fail_after(DEADLINE_S):
+            pid = (await k.call("spawn_agent", task="x", budget={"usd": 0.25}, wait_s=10)).pid
+            saved = (await k.call("checkpoint", pid=pid)).checkpoint_id
+            with pytest.raises(BudgetExhausted):
+                await k.call("restore", checkpoint_id=saved, budget={"usd": 5})
+            k.machine.stopping = True
+            fork = await k.call("restore", checkpoint_id=saved, budget={"usd": 0.125})
+            process = await k.call("read_process", pid=fork.pid)
+    assert process.budget["usd"] == 0.125
+    assert process.usage.turns == 0
+
+
+async def test_a_checkpoint_waits_for_the_turn_under_way(tmp_path: Path) -> None:
+    busy = anyio.Event()
+    script = (calls(("page_out", {"content": "written in the turn", "title": "late"})), says("done"))
+    model = ScriptedModel(NAME, script, gate=busy)
+    async with kernel_on(tmp_path, ScriptedModels(model)) as k:
+        with anyio.fail_after(DEADLINE_S):
+            pid = (await k.call("spawn_agent", task="x")).pid
+            await until(lambda: bool(model.prompts))
+            saved: list[str] = []
+
+            async def save() -> None:
+                saved.append((await k.call("checkpoint", pid=pid)).checkpoint_id)
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(save)
+                await anyio.wait_all_tasks_blocked()
+                assert saved == [], "a turn is saved whole"
+                busy.set()
+            await ended(k, pid)
+            k.machine.stopping = True
+            fork = (await k.call("restore", checkpoint_id=saved[0])).pid
+            titles = [page.title for page in (await k.call("read_context", pid=fork)).pages]
+    assert "late" in titles
+
+
+async def test_a_restored_agent_repeats_no_effect_of_its_past(tmp_path: Path) -> None:
+    sandbox = RecordingSandbox()
+    script = (calls(("sandbox_exec", {"command": "pay"})), says("paid"), says("looked at it again"))
+    async with kernel_on(tmp_path, models(*script), sandbox=sandbox) as k:
+        with anyio.fail_after(DEADLINE_S):
+            pid = (await k.call("spawn_agent", task="x", wait_s=10)).pid
+            saved = await k.call("checkpoint", pid=pid)
+            fork = await ended(k, (await k.call("restore", checkpoint_id=saved.checkpoint_id)).pid)
+    assert fork.exit_code == "done"
+    assert len(sandbox.commands) == 1
