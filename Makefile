@@ -17,7 +17,7 @@ NPM_INSTALL := npm install --prefix $(NODE) --save-exact --no-audit --no-fund --
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup system demo test check constraints clean
+.PHONY: help setup system demo test conformance bench check constraints clean
 
 help: ## Say what there is.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,12 @@ demo: $(READY) $(NODE)/files.ready ## Two agents through a crash of the kernel; 
 
 test: $(READY) $(NODE)/files.ready $(NODE)/tools.ready ## All tests; PYTEST_ARGS goes to pytest.
 	@PATH="$(CURDIR)/$(NODE)/node_modules/.bin:$$PATH" $(BIN)/pytest $(PYTEST_ARGS)
+
+conformance: $(READY) $(NODE)/tools.ready ## The protocol's own conformance suite alone.
+	@$(BIN)/pytest -m conformance $(PYTEST_ARGS)
+
+bench: $(READY) ## What it costs, each figure beside a peer measured in the same run.
+	@$(BIN)/aos bench
 
 check: $(READY) ## Format, lint, types, and who may import whom.
 	$(BIN)/ruff format --check .

@@ -90,7 +90,7 @@ async def boot(settings: Settings, environ: Mapping[str, str], home: Path) -> As
             clock=clock,
             entropy=entropy,
             seal=_seal(home),
-            definitions=lambda: check_definitions(definition_folders(home))[0],
+            definitions=lambda project: check_definitions(definition_folders(home, project))[0],
             redact=redactor(secrets_of(environ)),
             metrics=Metrics(),
             admission=Admission(settings.providers, clock),

@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 SOCKET_NAME = "kernel.sock"
 SOCKET_PATH_BYTES_MAX = 107  # sun_path of Linux, less its final NUL
 HELLO_S = 10.0  # A shim says who it is at once.
+PATH_CHARS_MAX = 4_096  # As the system has it.
 IDLE_LOOK_S = 15.0  # How often the daemon looks whether anybody still needs it.
 CLAIM_STEP_S = 0.05
 LINGER_S = 10.0  # How long a daemon whose kernel did not start tells its clients why.
@@ -59,6 +60,7 @@ class Hello:
 
     host: str = ""
     session: str = ""
+    project: str = ""
     operator: bool = False
 
 
@@ -94,8 +96,14 @@ def parse_hello(line: bytes) -> Hello | None:
     return Hello(
         host=_word(facts.get("name")),
         session=_word(facts.get("session")),
+        project=_folder(facts.get("project")) or _folder(facts.get("cwd")),
         operator=facts.get("role") == "operator",
     )
+
+
+def _folder(value: object) -> str:
+    fits = isinstance(value, str) and value.startswith("/") and len(value) <= PATH_CHARS_MAX and value.isprintable()
+    return str(value) if fits else ""
 
 
 def _word(value: object) -> str:
@@ -319,7 +327,13 @@ class _Daemon:
             lines.put_back(first)
         said = hello or Hello()
         kind = CallerKind.OPERATOR if said.operator else CallerKind.HOST
-        caller = Caller(kind=kind, principal=self._surface.principal, host=said.host, session=said.session)
+        caller = Caller(
+            kind=kind,
+            principal=self._surface.principal,
+            host=said.host,
+            session=said.session,
+            project=said.project,
+        )
         key = object()
         server = self._surface.server(caller, key)
         try:

@@ -87,9 +87,10 @@ def _split(text: str, path: str) -> tuple[str, str]:
     return "\n".join(lines[1:end]), "\n".join(lines[end + 1 :]).strip()
 
 
-def definition_folders(home: Path) -> list[Path]:
-    """Return where definitions are looked for, the first winning: the project's own, then the user's."""
-    return [Path.cwd() / ".aos" / "agents", home / "agents"]
+def definition_folders(home: Path, project: str) -> list[Path]:
+    """Return where definitions are looked for, the first winning: the project's own (if any), then the user's."""
+    own = [Path(project) / ".aos" / "agents"] if project else []
+    return [*own, home / "agents"]
 
 
 def check_definitions(folders: Sequence[Path]) -> tuple[Mapping[str, AgentDefinition], Mapping[str, AosError]]:

@@ -21,6 +21,7 @@ from aos_mcp.abi.mount import MountedTool, MountStatus, Pin, ToolOutcome
 from aos_mcp.abi.page import Page, PageHit, PageKind
 from aos_mcp.abi.process import Candidate, Process, ProcessState
 from aos_mcp.abi.sandbox import Command, CommandOutcome, SandboxProof, WorkspaceFile
+from aos_mcp.abi.vector import Vector
 
 T = TypeVar("T")
 
@@ -206,20 +207,48 @@ class Transaction(Protocol):
         """Return all pages of a process, by position, then page_id."""
         ...
 
+    def page_before(self, page: Page) -> Page | None:
+        """Return the page that stands before this one in its context."""
+        ...
+
     def page_search(
         self,
         query: str,
         *,
         owner: str,
+        near: Vector | None = None,
         pid: Pid | None = None,
         kind: PageKind | None = None,
         program: Pid | None = None,
+        source: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
         limit: int,
     ) -> list[PageHit]:
-        """Lexical search (BM25), best first. Any text is a legal query: it is split into words, never parsed.
+        """Search by words (BM25) and, where `near` is given, by the vectors of its model; best first, scores above 0.
 
-        `pid` narrows to one context, `program` to the contexts of one tree and the owner's long-term memory.
+        Any text is a legal query: it is split into words, never parsed. Pages that stand beside a match in one context,
+        or in a context with many, may be found by that. `pid` narrows to one context, `program` to the contexts of one
+        tree and the owner's long-term memory, `source` to what one wrote, `since` (included) and `until` (excluded) to
+        a span of creation times. A page without a vector is found by its words.
         """
+        ...
+
+    # Vectors
+    def vector_put(self, page_id: PageId, model: str, parts: Sequence[bytes]) -> None:
+        """Keep what `model` makes of a page: a vector for each of its parts (see `abi.vector`), or none.
+
+        Parts that are there stay as they are. Raises NotFound for an unknown page, Conflict when the vectors of one
+        model would differ in length.
+        """
+        ...
+
+    def vector_missing(self, model: str, *, limit: int) -> list[Page]:
+        """Return the oldest pages behind the last one that `vector_put` was called for with this model."""
+        ...
+
+    def vector_drop_others(self, model: str, *, limit: int) -> int:
+        """Remove at most `limit` vectors of other models; return how many."""
         ...
 
     # Messages
@@ -400,6 +429,20 @@ class Models(Protocol):
 
     def providers(self) -> Sequence[tuple[str, bool]]:
         """Return every configured provider's name and whether its key is present (keyless ones: True)."""
+        ...
+
+
+class Embedder(Protocol):
+    """Makes vectors of texts."""
+
+    name: str
+    """Names the vectors it makes: two embedders whose vectors may be compared have the same."""
+
+    async def embed(self, texts: Sequence[str]) -> Sequence[bytes]:
+        """Return a vector for each text, as `abi.vector.Vector.values`; what is beyond the model's window is not read.
+
+        The first call may load the model. Raises Unavailable when it cannot be had, and TimedOut.
+        """
         ...
 
 

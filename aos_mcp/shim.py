@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import re
+import select
 import socket
 import struct
 import subprocess
@@ -33,6 +34,19 @@ EDGE_BYTES = 512
 LOG_BYTES_MAX = 8 * 2**20
 LOG_SHOWN_BYTES = 2_000
 TRIES = 2  # Of one request: the first daemon may have died of it.
+
+# -P: a module in the project the host happens to stand in must not be taken for one of ours.
+DAEMON = (sys.executable, "-P", "-m", "aos_mcp", "serve")
+LAUNCHER = """\
+import os, sys
+daemon = os.fork()
+if daemon:
+    os.write(1, b"%d" % daemon)
+else:
+    os.dup2(2, 1)
+    os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""A program that starts another one and ends, which leaves that one to the system's first process."""
 
 LOST_UNKNOWN = -31_000
 """JSON-RPC code, outside the reserved range: the daemon died and the request may have taken effect."""
@@ -127,26 +141,44 @@ def _start(home: Path) -> socket.socket:
     with _starting(home):
         with suppress(OSError):
             return _dial(home)  # another shim was faster
-        with _log(home) as log:
-            # -P: a module in the project the host happens to stand in must not be taken for one of ours.
-            daemon = subprocess.Popen(
-                [sys.executable, "-P", "-m", "aos_mcp", "serve"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        deadline, step = time.monotonic() + START_S, STEP_MIN_S
-        while True:
-            ended = daemon.poll() is not None
-            with suppress(OSError):
-                return _dial(home)
-            if ended:
-                raise NoDaemon(f"The daemon ended with code {daemon.returncode}: {_last_words(home)}")
-            if time.monotonic() > deadline:
-                raise NoDaemon(f"The daemon did not listen within {START_S:g} s: {_last_words(home)}")
-            time.sleep(step)
-            step = min(step * 1.5, STEP_MAX_S)
+        ended = _launch(home)
+        try:
+            return _until_listening(home, ended)
+        finally:
+            os.close(ended)
+
+
+def _launch(home: Path) -> int:
+    """Start a daemon as nobody's child; return a descriptor that is readable once it has ended.
+
+    Some hosts end a server together with every process they find below it, and agents outlive their hosts.
+    """
+    with _log(home) as log:
+        launcher = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", LAUNCHER, *DAEMON],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+            check=False,
+        )
+    try:
+        return os.pidfd_open(int(launcher.stdout))
+    except (ValueError, OSError):
+        raise NoDaemon(f"The daemon did not start: {_last_words(home)}") from None
+
+
+def _until_listening(home: Path, ended: int) -> socket.socket:
+    deadline, step = time.monotonic() + START_S, STEP_MIN_S
+    while True:
+        has_ended = bool(select.select([ended], [], [], step)[0])
+        with suppress(OSError):
+            return _dial(home)
+        if has_ended:
+            raise NoDaemon(f"The daemon ended at once: {_last_words(home)}")
+        if time.monotonic() > deadline:
+            raise NoDaemon(f"The daemon did not listen within {START_S:g} s: {_last_words(home)}")
+        step = min(step * 1.5, STEP_MAX_S)
 
 
 @contextmanager

@@ -34,6 +34,8 @@ class Caller:
     """Name of the host program, for display and audit; never proof of anything."""
     session: str = ""
     """The host's own session or correlation id, for audit only."""
+    project: str = ""
+    """The folder the host works in: where its project's agent definitions are looked for."""
 
 
 class IsolationLevel(StrEnum):

@@ -52,6 +52,18 @@ STORE_BUSY_S = 5.0  # How long another program may hold the file before a unit i
 SEARCH_TEXT_CHARS_MAX = 2**20  # Of one page; what is beyond is not indexed.
 SEARCH_WORD_CHARS_MAX = 64  # Longer words are encoded data, which nobody searches and which swell the index.
 SEARCH_WORDS_MAX = 32  # Of one query; the rest would only slow it.
+SEARCH_CANDIDATES = 200  # By words and by vectors each; what stands around them is looked up for all.
+SEARCH_WIDTH = 1_000  # The best matches of the whole store; only when too few are within bounds is more looked at.
+VECTOR_LOAD = 4_096  # Vectors read in one statement: about 6 MB.
+EMBED_CALL_S = 60.0  # One batch, the loading of the model included; search goes by words meanwhile.
+EMBED_QUERY_S = 5.0  # What a search waits for the vector of its query; then it goes by words alone.
+EMBED_BATCH = 8  # Texts in one pass: more is hardly faster, and a query waits for a pass under way.
+EMBED_THREADS = 2  # Texts of pages, and a query meanwhile.
+EMBED_PART_CHARS = 1_000  # About the 256 tokens a small model reads.
+EMBED_PARTS_MAX = 4  # Of one page; what is beyond is found by its words.
+EMBED_BEFORE_CHARS = 300  # Of the page before, put in front: a short answer means little without its question.
+EMBED_PAGES = 16  # Pages embedded between two commits: what a crash costs.
+EMBED_REST_S = 60.0  # Between two tries of an embedder that failed.
 SEARCH_EXCERPT_CHARS = 80  # On either side of the first word that matches.
 
 # Sandbox -------------------------------------------------------------------------------------------------------------

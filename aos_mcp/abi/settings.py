@@ -108,6 +108,17 @@ class ContextSettings(Section):
     """A window smaller than the model's."""
 
 
+class SearchSettings(Section):
+    """How pages are found by meaning. Without an embedder they are found by their words."""
+
+    embedder: Literal["auto", "off", "minilm", "sentence-transformers", "endpoint"] = "auto"
+    """auto: all-MiniLM-L6-v2 where its files are found, else none."""
+    model: str = ""
+    """Of sentence-transformers: a name or folder. Of an endpoint: `provider/model`, the provider being a local one."""
+    model_path: str = ""
+    """A folder with the files of all-MiniLM-L6-v2; empty: an installed package that carries them."""
+
+
 class Settings(Section):
     """All of aos.toml."""
 
@@ -120,6 +131,7 @@ class Settings(Section):
     rules: list[Rule] = []
     sandbox: SandboxSettings = SandboxSettings()
     context: ContextSettings = ContextSettings()
+    search: SearchSettings = SearchSettings()
     mounts: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,31}$")], MountSettings] = {}
     import_: Annotated[list[str], Field(alias="import")] = []
     """Files with `mcpServers` (or VS Code's `servers`) whose servers are mounted too."""

@@ -27,7 +27,7 @@ OUTPUT_TOKENS = 88  # Of one reply; the mean of 54,170 recorded calls.
 PAUSE_S = (600.0, 7_200.0)  # A person went away: longer than any provider keeps a prompt for free.
 TASKS_JOINED = 50  # Recorded dialogues that make one long session.
 DISTINCTIVE_PART = 0.03  # A word in more of the pages than this says nothing about which of them was used.
-_WORD = re.compile(r"[A-Za-z0-9_./@-]{4,}")
+_WORD = re.compile(r"[A-Za-z_.@-]*[0-9][A-Za-z0-9_.@-]{3,}")  # Names, numbers, dates: what one has to have read.
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +86,10 @@ HABITS = (
 USER_SHARE = 0.02  # Steps in which the person says something.
 PHASE_STEPS = (25, 55)
 WORKING_SET = 7  # Files of one phase.
-RETURNING = 0.45  # Part of a new phase's files that earlier phases had opened.
-REUSE_FILE = 0.50  # How often a step uses a file of the working set,
+RETURNING = 0.6  # Part of a new phase's files that earlier phases had opened.
+REUSE_FILE = 0.60  # How often a step uses a file of the working set,
 REUSE_RECENT = 0.45  # a result of the last few steps,
-REUSE_FAR = 0.05  # or anything at all.
+REUSE_FAR = 0.10  # or anything at all.
 POPULARITY = 0.8  # Exponent of how unevenly the files of a working set are used.
 
 

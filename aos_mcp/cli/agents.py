@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 import typer
 
@@ -33,7 +34,7 @@ def _read() -> Json:
     # YAML and pydantic: a fifth of a second that other commands need not pay.
     from aos_mcp.definitions import check_definitions, definition_folders
 
-    found, wrong = check_definitions(definition_folders(session.home()))
+    found, wrong = check_definitions(definition_folders(session.home(), str(Path.cwd())))
     return {
         "agents": [asdict(definition) for _, definition in sorted(found.items())],
         "wrong": [{"path": path, "message": error.message, "hint": error.hint} for path, error in wrong.items()],

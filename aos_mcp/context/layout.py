@@ -37,6 +37,8 @@ class _Piece:
 
     turn: Turn
     tokens: int
+    left_at: float | None = None
+    """Of handles: when the newest of their pages left."""
 
 
 def lay_out(
@@ -180,7 +182,8 @@ def _handles(absent: Sequence[Page], shown: Collection[PageId], body: Body) -> l
     if len(named) < len(absent):
         lines.append(collapsed_line(len(absent) - len(named)))
         tokens += COLLAPSED_TOKENS
-    return [_user("\n".join(lines), tokens)]
+    text = Turn(role="user", text="\n".join(lines))
+    return [_Piece(text, tokens, max(page.left_at or 0.0 for page in absent))]
 
 
 def first_line(page: Page, payload: bytes) -> str:
@@ -207,29 +210,49 @@ def _merged(pieces: Sequence[_Piece]) -> list[_Piece]:
             joined[-1].append(piece)
         else:
             joined.append([piece])
-    return [
-        run[0] if len(run) == 1 else _user(BLANK_LINE.join(p.turn.text for p in run), sum(p.tokens for p in run))
-        for run in joined
-    ]
+    return [run[0] if len(run) == 1 else _joined(run) for run in joined]
+
+
+def _joined(run: Sequence[_Piece]) -> _Piece:
+    text = Turn(role="user", text=BLANK_LINE.join(piece.turn.text for piece in run))
+    left_at = max((piece.left_at for piece in run if piece.left_at is not None), default=None)
+    return _Piece(text, sum(piece.tokens for piece in run), left_at)
 
 
 def _marked(pieces: Sequence[_Piece]) -> tuple[Turn, ...]:
-    """Set the breakpoints: after the static part, on the last two grid lines that were passed, and at the end.
-
-    A grid mark is the first user or tool turn that ends beyond a multiple of GRID_TOKENS. It follows from what stands
-    before it alone, so it does not move when turns are appended.
-    """
     if not pieces:
         return ()
+    newest = max((piece.left_at for piece in pieces if piece.left_at is not None), default=None)
+    hole = None if newest is None else next(i for i, piece in enumerate(pieces) if piece.left_at == newest)
+    marks = cache_marks([piece.tokens for piece in pieces], [_may_mark(piece.turn.role) for piece in pieces], hole)
+    return tuple(replace(piece.turn, breakpoint=index in marks) for index, piece in enumerate(pieces))
+
+
+def cache_marks(tokens: Sequence[int], may_mark: Sequence[bool], hole: int | None) -> frozenset[int]:
+    """Return the pieces at whose ends a prompt is worth caching.
+
+    They are the static part, the end, and two sticky ones on the grid. A grid mark is the first piece that may be
+    marked and ends beyond a multiple of GRID_TOKENS: it follows from what stands before it alone, so it does not move
+    when pieces are appended. The newest one serves the next cut. The other is the last one before the newest hole,
+    where what outlived the last cut ends: as each request marks it, its entry is still there at the cut after the next.
+
+    Args:
+        tokens: of each piece, in order.
+        may_mark: whether a mark may stand behind the piece.
+        hole: the first piece that the last compaction changed.
+    """
+    if not tokens:
+        return frozenset()
     sticky: list[int] = []
-    total, line = 0, 0
-    for index, piece in enumerate(pieces):
-        total += piece.tokens
-        if _may_mark(piece.turn.role) and total // GRID_TOKENS > line:
+    total, line, last = 0, 0, len(tokens) - 1
+    for index, (weight, allowed) in enumerate(zip(tokens, may_mark, strict=True)):
+        total += weight
+        if allowed and total // GRID_TOKENS > line:
             line = total // GRID_TOKENS
             sticky.append(index)
-    marks = {0, len(pieces) - 1, *[index for index in sticky if index not in {0, len(pieces) - 1}][-STICKY_MARKS:]}
-    return tuple(replace(piece.turn, breakpoint=index in marks) for index, piece in enumerate(pieces))
+    sticky = [index for index in sticky if index not in {0, last}]
+    kept = [index for index in sticky if hole is not None and index < hole][-1:]
+    return frozenset({0, last, *kept, *sticky[len(kept) - STICKY_MARKS :]})
 
 
 def _may_mark(role: Literal["user", "assistant", "tool"]) -> bool:

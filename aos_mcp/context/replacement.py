@@ -2,7 +2,8 @@
 
 Owns the policies. Promises: victims are whole groups, chosen in one batch, and never what must stay: static and pinned
 pages, the newest groups, the current plan, fresh errors, and pages whose handle would be as large as they are. The
-same pages always give the same victims. Does not know bodies, prices of a provider, or when a cache is cold.
+same pages always give the same victims. Does not know bodies, a provider's name, or when a cache is cold: prices and
+that fact are handed in.
 
 Why one batch: a provider caches prompts by prefix, so a page that leaves makes everything behind it be written again.
 Leaving one at a time, by any policy, costs more than never leaving; so does re-sorting between compactions.
@@ -10,41 +11,56 @@ Leaving one at a time, by any policy, costs more than never leaving; so does re-
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import log1p
 from types import MappingProxyType
 
+from aos_mcp.abi.completion import ModelPrice
 from aos_mcp.abi.errors import Invalid
 from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.page import STATIC_KINDS, Page, PageKind
 from aos_mcp.context.handle import handle_tokens
-from aos_mcp.context.page_table import groups, in_window, resident_tokens
+from aos_mcp.context.hazard import Hazard, Similarity
+from aos_mcp.context.page_table import groups, in_window, listed, resident_tokens
 
 GROUPS_KEPT = 2  # The model is working on these.
 ERROR_GROUPS_KEPT = 3  # A model that no longer sees its last error makes it again.
+FAULT_OUTPUT_TOKENS = 60  # What a model writes to ask for a page back.
+CUTS_TRIED = 64  # Places for the first hole that are compared when room is needed; more would not change the bill.
+MARK_DISTANCE_TOKENS = 8_192  # A cut is felt back to the last cache mark; these stand about so far apart.
 
-# The `cost` policy counts in input tokens that no cache holds. The figures are typical of providers with a prefix
-# cache; only their ratio matters, and any of them may be off by two without a visible change of the victims.
-WRITE_COST = 1.25
-READ_COST = 0.1
-FAULT_OUTPUT_TOKENS = 60  # What a model writes to ask for a page back,
-OUTPUT_COST = 5.0  # and what it costs.
-COLD_AFTER_S = 600.0  # A page that nobody used for this long is half as likely to be asked for.
-CUTS_TRIED = 64  # Places for the first hole that are compared; more would not change the bill.
-REFERENCE_PRIOR = 0.1  # How likely a middling page that left is asked for again; measured traces fault 3-15 %.
+# A cut that nothing forces is made only where it pays. These bound how sure one must be.
+SMALL_LOG_TOKENS = 40_000  # Below it there is too little to gain: most sessions end before a cut has paid.
+TURNS_BETWEEN_CUTS = 12
+HORIZON_PART = 0.5  # A session that has lasted for n turns is taken to last for this part of n more,
+HORIZON_TURNS_MAX = 80  # and no promise is believed for longer.
 
-_WORD = re.compile(r"[^\W_]{3,}")
+# Thrashing: what left is asked for again and again.
+THRASH_TURNS = 20  # Seen over the last so many turns;
+THRASH_CALM = 0.15  # up to so many pages a turn are ordinary,
+THRASH_WILD = 0.5  # and at so many nothing should leave that need not.
+
+
+@dataclass(frozen=True, slots=True)
+class CachePrices:
+    """What a provider charges, in tokens of input that no cache holds. The defaults are typical of a prefix cache."""
+
+    read: float = 0.1
+    write: float = 1.25
+    output: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One group that may leave. `freed` is what its leaving saves, handles deducted; `after` what stands behind it."""
+    """One group that may leave. `freed` is what its leaving saves, handles deducted.
+
+    `before` and `after` are the tokens in front of it and behind it.
+    """
 
     pages: tuple[Page, ...]
     freed: int
     tokens: int
+    before: int
     after: int
     index: int
 
@@ -61,16 +77,27 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What is asked of a policy: at least `needed` tokens, in a context of `resident` tokens, at `now`."""
+    """What is asked of a policy: at least `needed` tokens, in a context of `resident` tokens."""
 
     needed: int
     resident: int
-    now: float
-    task_words: frozenset[str]
+    hazard: Hazard
+    prices: CachePrices
+    turns: float
+    """How long the session is taken to last."""
+    cold: bool = False
+    """Nothing of the prompt is in a cache: all of it is written again, whatever leaves."""
 
 
 Policy = Callable[[Sequence[Candidate], Demand], Sequence[Candidate]]
 """Returns the candidates that leave, given those that may, in order of position."""
+
+
+def cache_prices(price: ModelPrice | None) -> CachePrices:
+    """Return a model's prices as ratios; of a model that is free or unknown, the typical ones."""
+    if price is None or price.input <= 0:
+        return CachePrices()
+    return CachePrices(price.cached / price.input, price.written / price.input, price.output / price.input)
 
 
 def needs_compaction(resident_tokens: int, window_tokens: int, high_water: float) -> bool:
@@ -85,11 +112,26 @@ def choose_victims(
     now: float,
     task_words: frozenset[str] = frozenset(),
     policy: str = "cost",
+    prices: CachePrices = CachePrices(),
+    similarity: Similarity | None = None,
+    cold: bool = False,
 ) -> tuple[PageId, ...]:
     """Return the pages that leave so that the context comes down to `target_tokens`, in order of position.
 
-    When not enough may leave, all that may does. `task_words` are lower-case words of what the agent is working on.
-    Raises Invalid for an unknown policy.
+    When not enough may leave, all that may does.
+
+    Args:
+        pages: the page table of one process, in any order.
+        target_tokens: what pages and handles may take together.
+        now: seconds since the epoch.
+        task_words: lower-case words of what the agent is working on.
+        policy: a name of POLICIES.
+        prices: of the model that reads the context next.
+        similarity: how near a page is to the task, 0 to 1; by the words of its title where None.
+        cold: whether the provider's cache holds nothing of this context any more.
+
+    Raises:
+        Invalid: there is no such policy.
     """
     choose = POLICIES.get(policy)
     if choose is None:
@@ -98,28 +140,91 @@ def choose_victims(
     needed = resident - target_tokens
     if needed <= 0:
         return ()
-    chosen = choose(candidates(pages), Demand(needed, resident, now, task_words))
-    return tuple(page.page_id for victim in sorted(chosen, key=lambda c: c.index) for page in victim.pages)
+    hazard = Hazard(pages, now, task_words, similarity)
+    demand = Demand(needed, resident, hazard, prices, _horizon(hazard), cold)
+    return _ids(choose(candidates(pages), demand))
+
+
+def worthwhile_victims(
+    pages: Sequence[Page],
+    *,
+    now: float,
+    task_words: frozenset[str] = frozenset(),
+    prices: CachePrices = CachePrices(),
+    similarity: Similarity | None = None,
+    cold: bool = False,
+) -> tuple[PageId, ...]:
+    """Return the pages whose leaving pays by itself although there is room, in order of position; none as a rule.
+
+    Nothing leaves a small context, one that was cut a few turns ago (unless its cache is cold, which makes a cut free),
+    or one whose agent keeps asking for what left. Arguments as of `choose_victims`.
+    """
+    log_tokens = sum(page.tokens for page in pages if page.resident and page.kind not in STATIC_KINDS)
+    if log_tokens < SMALL_LOG_TOKENS:
+        return ()
+    hazard = Hazard(pages, now, task_words, similarity)
+    last_cut = max((page.left_at for page in pages if page.left_at is not None), default=None)
+    if last_cut is not None and not cold and hazard.turns_since(last_cut) < TURNS_BETWEEN_CUTS:
+        return ()
+    if thrash(pages) > 0:
+        return ()
+    demand = Demand(0, resident_tokens(pages), hazard, prices, _horizon(hazard), cold)
+    return _ids(_paying(candidates(pages), demand))
+
+
+def thrash(pages: Sequence[Page]) -> float:
+    """Return how much of what left is asked for again, lately: 0 is ordinary, 1 is an agent that does little else."""
+    turns = sorted(page.created_at for page in pages if page.kind is PageKind.REPLY)[-THRASH_TURNS:]
+    if len(turns) < THRASH_TURNS:
+        return 0.0
+    back = sum(1 for page in pages if page.faults and not in_window(page) and page.used_at >= turns[0])
+    return min(1.0, max(0.0, (back / THRASH_TURNS - THRASH_CALM) / (THRASH_WILD - THRASH_CALM)))
+
+
+def low_water_mark(pages: Sequence[Page], low_water: float, high_water: float) -> float:
+    """Return the fraction of the window to come down to: nearer to the high-water mark while an agent thrashes."""
+    return low_water + (high_water - low_water) * 0.75 * thrash(pages)
 
 
 def candidates(pages: Sequence[Page]) -> list[Candidate]:
     """Return the groups that may leave, by position."""
-    present = [tuple(page for page in group if in_window(page)) for group in groups(pages)]
-    present = [group for group in present if group]
+    everything, shown = groups(pages), listed(pages)
     plan = _current_plan(pages)
-    working = [index for index, group in enumerate(present) if group[0].kind not in STATIC_KINDS]
+    working = [
+        index
+        for index, group in enumerate(everything)
+        if group[0].kind not in STATIC_KINDS and any(in_window(page) for page in group)
+    ]
     newest, recent = frozenset(working[-GROUPS_KEPT:]), frozenset(working[-ERROR_GROUPS_KEPT:])
+    weights = [
+        sum(page.tokens if in_window(page) else handle_tokens(page) * (page.page_id in shown) for page in group)
+        for group in everything
+    ]
     found: list[Candidate] = []
-    after = 0
-    for index in range(len(present) - 1, -1, -1):
-        group = present[index]
+    before, total = 0, sum(weights)
+    for index, whole in enumerate(everything):
+        group = tuple(page for page in whole if in_window(page))
         tokens = sum(page.tokens for page in group)
-        freed = tokens - sum(handle_tokens(page) for page in group)
+        freed = tokens - _handles(group)
         fresh_error = index in recent and any(page.is_error for page in group)
         if freed > 0 and index not in newest and not fresh_error and not _stays(group, plan):
-            found.append(Candidate(group, freed, tokens, after, index))
-        after += tokens
-    return found[::-1]
+            found.append(Candidate(group, freed, tokens, before, total - before - weights[index], index))
+        before += weights[index]
+    return found
+
+
+def _handles(group: Sequence[Page]) -> int:
+    """Return the tokens of the handles that a group leaves behind, at most."""
+    named = [page for page in group if page.kind is not PageKind.REPLY] or group
+    return sum(handle_tokens(page) for page in named)
+
+
+def _ids(chosen: Sequence[Candidate]) -> tuple[PageId, ...]:
+    return tuple(page.page_id for victim in sorted(chosen, key=lambda c: c.index) for page in victim.pages)
+
+
+def _horizon(hazard: Hazard) -> float:
+    return min(HORIZON_TURNS_MAX, HORIZON_PART * hazard.turns)
 
 
 def _stays(group: Sequence[Page], plan: PageId | None) -> bool:
@@ -159,22 +264,36 @@ def importance(found: Sequence[Candidate], demand: Demand) -> Sequence[Candidate
 def cost(found: Sequence[Candidate], demand: Demand) -> Sequence[Candidate]:
     """The batch with the smallest bill: text behind its first hole is written again, pages asked for are fetched again.
 
-    For each place of the first hole, the candidates from there on leave in order of expected refetch cost for each
-    token freed, until enough is free. Among places that free enough the cheapest bill wins, and of equal ones the one
-    nearest the tail, which keeps the longer prefix.
+    For each place of the first hole, the candidates from there on leave in order of what their leaving is worth for
+    each token freed, until enough is free. Among places that free enough the cheapest bill wins, and of equal ones the
+    one nearest the tail, which keeps the longer prefix.
     """
-    faults = {candidate.index: _fault_cost(candidate, demand) for candidate in found}
-    ranked = sorted(found, key=lambda c: (faults[c.index] / c.freed, c.index))
+    worth = {candidate.index: _worth(candidate, demand) for candidate in found}
+    ranked = sorted(found, key=lambda c: (-worth[c.index] / c.freed, c.index))
     best: tuple[float, int] | None = None
     chosen: Sequence[Candidate] = found
     for start in _cuts(found, demand.needed):
         batch = _until_enough([c for c in ranked if c.index >= start.index], demand.needed)
         first = min(batch, key=lambda c: c.index)
-        kept = first.after - sum(c.tokens for c in batch if c is not first)
-        bill = (WRITE_COST - READ_COST) * kept + sum(faults[c.index] for c in batch)
+        bill = _rewritten(first, demand) - sum(worth[c.index] for c in batch)
         if best is None or (bill, -first.index) < best:
             best, chosen = (bill, -first.index), batch
     return chosen
+
+
+def _paying(found: Sequence[Candidate], demand: Demand) -> Sequence[Candidate]:
+    """Return the batch with the largest gain over leaving everything where it is; none where nothing gains."""
+    best, start, gained = 0.0, len(found), 0.0
+    gaining: list[Candidate] = []
+    for place in range(len(found) - 1, -1, -1):
+        worth = _worth(found[place], demand)
+        if worth <= 0:
+            continue
+        gained += worth
+        gaining.append(found[place])
+        if gained - _rewritten(found[place], demand) > best:
+            best, start = gained - _rewritten(found[place], demand), len(gaining)
+    return gaining[:start] if best > 0 else ()
 
 
 def _cuts(found: Sequence[Candidate], needed: int) -> list[Candidate]:
@@ -189,24 +308,30 @@ def _cuts(found: Sequence[Candidate], needed: int) -> list[Candidate]:
     return [found[place] for place in range(last, -1, -step)]
 
 
-def _fault_cost(candidate: Candidate, demand: Demand) -> float:
-    """Return the expected cost of fetching a group back: one more request, and its tokens written at the tail."""
-    request = READ_COST * demand.resident + OUTPUT_COST * FAULT_OUTPUT_TOKENS
-    return sum(_hazard(page, demand) * (request + WRITE_COST * page.tokens) for page in candidate.pages)
+def _rewritten(first: Candidate, demand: Demand) -> float:
+    """Return what a first hole at this candidate costs if all from the cache mark before it is written again."""
+    if demand.cold:
+        return 0.0
+    behind = first.before % MARK_DISTANCE_TOKENS + first.tokens + first.after
+    return (demand.prices.write - demand.prices.read) * behind
 
 
-def _hazard(page: Page, demand: Demand) -> float:
-    """Return how likely a page is asked for again: recency, importance, closeness to the task, and past use."""
-    idle_s = max(0.0, demand.now - page.used_at)
-    recency = COLD_AFTER_S / (COLD_AFTER_S + idle_s)
-    used = 1.0 + log1p(page.uses) + 2.0 * log1p(page.faults)
-    return REFERENCE_PRIOR * recency * (0.2 + 1.6 * page.importance) * (1.0 + 2.0 * _closeness(page, demand)) * used
+def _worth(candidate: Candidate, demand: Demand) -> float:
+    """Return what is saved if a group leaves that would be written again otherwise.
 
-
-def _closeness(page: Page, demand: Demand) -> float:
-    """Return which part of the title's words the task shares, 0 to 1."""
-    words = frozenset(_WORD.findall(page.title.lower()))
-    return len(words & demand.task_words) / len(words) if words and demand.task_words else 0.0
+    Saved: writing it, and reading it in every turn to come. Paid: writing its handle, and with the likelihood that one
+    of its pages is asked for again one more request, its tokens at the tail, and reading them there.
+    """
+    prices, turns = demand.prices, demand.turns
+    again = prices.write if demand.cold else prices.write - prices.read
+    saved = again * candidate.tokens + prices.read * candidate.freed * turns
+    handle = prices.write * (candidate.tokens - candidate.freed)
+    request = prices.read * demand.resident + prices.output * FAULT_OUTPUT_TOKENS
+    fetched = sum(
+        demand.hazard.within(page, turns) * (request + (prices.write + prices.read * turns / 2) * page.tokens)
+        for page in candidate.pages
+    )
+    return saved - handle - fetched
 
 
 POLICIES: Mapping[str, Policy] = MappingProxyType({"cost": cost, "lru": lru, "fifo": fifo, "importance": importance})

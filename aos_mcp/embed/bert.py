@@ -44,8 +44,10 @@ class Encoder:
         for layer in self._layers:
             hidden = layer.apply(hidden, bias)
         summed: Floats = (hidden * present[:, :, None]).sum(axis=1)
-        pooled = summed / present.sum(axis=1, keepdims=True)
-        return pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), NORM_EPSILON)
+        pooled: Floats = summed / present.sum(axis=1, keepdims=True)
+        lengths: Floats = np.sqrt((pooled * pooled).sum(axis=1, keepdims=True))
+        pooled /= np.maximum(lengths, NORM_EPSILON)
+        return pooled
 
 
 class _Layer:
@@ -82,28 +84,34 @@ class _Layer:
         scores -= scores.max(axis=-1, keepdims=True)
         np.exp(scores, out=scores)
         scores /= scores.sum(axis=-1, keepdims=True)
-        return (scores @ value).transpose(0, 2, 1, 3).reshape(batch, tokens, width)
+        attended: Floats = (scores @ value).transpose(0, 2, 1, 3).reshape(batch, tokens, width)
+        return attended
 
 
 def _dense(hidden: Floats, matrix: Floats, bias: Floats) -> Floats:
     # One product of two matrices is several times faster than one for each sequence of the batch.
-    flat = hidden.reshape(-1, hidden.shape[-1]) @ matrix
+    flat: Floats = hidden.reshape(-1, hidden.shape[-1]) @ matrix
     flat += bias
     return flat.reshape(*hidden.shape[:-1], matrix.shape[1])
 
 
 def _normed(hidden: Floats, scale: Floats, shift: Floats) -> Floats:
-    centred = hidden - hidden.mean(axis=-1, keepdims=True)
-    spread = np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + NORM_EPSILON)
-    return centred / spread * scale + shift
+    centred: Floats = hidden - hidden.mean(axis=-1, keepdims=True)
+    spread: Floats = np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + NORM_EPSILON)
+    centred /= spread
+    centred *= scale
+    centred += shift
+    return centred
 
 
 def _gelu(x: Floats) -> Floats:
     """Return x · Φ(x). The error function is Abramowitz and Stegun's 7.1.26: wrong by less than 1.5e-7."""
-    z = np.abs(x) * np.float32(1 / np.sqrt(2))
-    t = 1 / (1 + np.float32(0.3275911) * z)
-    series = np.float32(1.061405429)
+    z: Floats = np.abs(x) * np.float32(1 / np.sqrt(2))
+    t: Floats = np.float32(1) / (np.float32(1) + np.float32(0.3275911) * z)
+    series: Floats = np.full_like(t, 1.061405429)
     for factor in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
-        series = series * t + np.float32(factor)
-    erf = 1 - series * t * np.exp(-z * z)
-    return np.float32(0.5) * x * (1 + np.copysign(erf, x))
+        series *= t
+        series += np.float32(factor)
+    erf: Floats = np.float32(1) - series * t * np.exp(-z * z)
+    half: Floats = np.float32(0.5) * x
+    return half + half * np.copysign(erf, x)

@@ -8,7 +8,7 @@ from aos_mcp.abi.approval import Approval, ApprovalState
 from aos_mcp.abi.errors import ApprovalRequired, Denied, LimitExceeded
 from aos_mcp.abi.event import Event, EventKind
 from aos_mcp.abi.limits import APPROVAL_TTL_S, APPROVALS_PENDING_MAX
-from aos_mcp.abi.process import Process
+from aos_mcp.abi.process import Process, ProcessState
 from aos_mcp.kernel.blocking import blocked, refuse_when_finishing, until_changed
 from aos_mcp.kernel.call import Call
 from aos_mcp.ports import Transaction
@@ -22,7 +22,8 @@ async def approve(call: Call, action: Action, process: Process | None) -> None:
     """Return once a person has allowed this very action, and claim that answer.
 
     A host is told to ask (it has a person in front of it); an agent waits, BLOCKED, and so does its turn: the question
-    is a row, so it outlives a crash of the kernel, and the agent finds the same one again.
+    is a row, so it outlives a crash of the kernel, and the agent finds the same one again. The claim comes before the
+    act: a kernel that dies between the two leaves no step, and the person is asked again; nothing is done unasked.
 
     Raises:
         ApprovalRequired: the caller is a host, and the question is open.
@@ -48,6 +49,24 @@ async def approve(call: Call, action: Action, process: Process | None) -> None:
             await until_changed(call.machine, ticket, call.machine.clock.monotonic() + EXPIRY_POLL_S)
 
 
+def stale(tx: Transaction, now: float) -> list[Approval]:
+    """Return open questions that have expired or whose asker has ended."""
+    waiting = tx.approval_list(owner=None, states=[ApprovalState.PENDING], limit=APPROVALS_PENDING_MAX)
+    return [approval for approval in waiting if approval.expires_at <= now or asker_ended(tx, approval)]
+
+
+def withdraw(tx: Transaction, now: float) -> None:
+    """Close those questions: they would take the place of others that somebody waits for."""
+    for approval in stale(tx, now):
+        tx.approval_put(replace(approval, state=ApprovalState.EXPIRED))
+
+
+def asker_ended(tx: Transaction, approval: Approval) -> bool:
+    """Tell whether a question is of an agent that is no more."""
+    asker = tx.process_get(approval.pid) if approval.pid is not None else None
+    return asker is not None and asker.state is ProcessState.EXITED
+
+
 def _claimed(approval: Approval) -> bool:
     if approval.state is ApprovalState.DENIED:
         note = f" ({approval.note})" if approval.note else ""
@@ -64,6 +83,9 @@ def _ask_or_claim(tx: Transaction, call: Call, action: Action, digest: str) -> A
         state = ApprovalState.CLAIMED if grant.decision == "allow" else ApprovalState.DENIED
         return _question(call, action, digest, state)
     found = tx.approval_by_digest(owner, digest)
+    if found is not None and found.state is ApprovalState.ALLOWED and found.expires_at <= now:
+        tx.approval_put(replace(found, state=ApprovalState.EXPIRED))  # nobody made use of the answer in time
+        found = None
     if found is None or (found.state is ApprovalState.DENIED and found.expires_at <= now):
         waiting = tx.approval_list(owner=owner, states=[ApprovalState.PENDING], limit=APPROVALS_PENDING_MAX)
         if len(waiting) >= APPROVALS_PENDING_MAX:

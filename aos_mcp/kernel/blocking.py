@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from aos_mcp.abi.errors import Cancelled
+from aos_mcp.abi.errors import AosError, Cancelled
 from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.process import Process, ProcessState, Signal
 from aos_mcp.kernel import table
@@ -18,23 +18,32 @@ from aos_mcp.ports import Transaction
 
 @asynccontextmanager
 async def blocked(call: Call, waiting_for: str) -> AsyncIterator[None]:
-    """Hold the calling agent in BLOCKED while the body waits. Hosts are not processes: nothing happens for them."""
+    """Hold the calling agent in BLOCKED while the body waits. Hosts are not processes: nothing happens for them.
+
+    It is RUNNING again when the wait is over, also when it is over by an error that the agent will read. A turn that
+    was cut leaves the row as it is.
+    """
     if call.caller.pid is None:
         yield
         return
     machine, pid = call.machine, call.caller.pid
+    goes_on = False
     machine.blocked[pid] += 1
-    if machine.blocked[pid] == 1:
-        await _move(call, pid, ProcessState.BLOCKED, waiting_for)
     try:
+        if machine.blocked[pid] == 1:
+            await _move(call, pid, ProcessState.BLOCKED, waiting_for)
         yield
+        goes_on = True
+    except AosError:
+        goes_on = True
+        raise
     finally:
         machine.blocked[pid] -= 1
-        last = machine.blocked[pid] == 0
+        last = machine.blocked[pid] <= 0
         if last:
             del machine.blocked[pid]
-    if last:
-        await _move(call, pid, ProcessState.RUNNING, None)
+        if last and goes_on:
+            await _move(call, pid, ProcessState.RUNNING, None)
 
 
 async def _move(call: Call, pid: Pid, to: ProcessState, waiting_for: str | None) -> None:
@@ -55,13 +64,13 @@ async def until_changed(machine: Machine, ticket: anyio.Event, deadline: float) 
 
 
 def refuse_when_finishing(tx: Transaction, call: Call) -> None:
-    """End a wait early when its process has been asked to finish.
+    """End a wait early when its process has been asked to finish, or is finishing.
 
     Raises:
-        Cancelled: SIGTERM is pending.
+        Cancelled: it was.
     """
     if call.caller.pid is None:
         return
     process = table.held(tx, call.caller.pid, call.fence)
-    if process.pending is Signal.TERM:
+    if process.pending is Signal.TERM or process.finishing:
         raise Cancelled("You have been asked to finish.", "Wait no longer: exit with what you have.")

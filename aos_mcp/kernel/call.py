@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import anyio
 from pydantic import BaseModel
 
 from aos_mcp.abi.audit import AuditEntry
@@ -25,6 +26,11 @@ R = TypeVar("R", bound=BaseModel)
 T = TypeVar("T")
 
 
+VALUE_CHARS_MAX = AUDIT_DETAIL_CHARS_MAX
+SECRET_CHARS = 256
+"""As long as the keys and tokens of the known forms are, with room."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Call:
     """What a handler gets. `subject` is set by the handler: the handle the audit record names."""
@@ -39,6 +45,10 @@ class Call:
     """Of an agent's turn: writes are refused when it is no longer the process's."""
     subject: str = ""
     committed: bool = False
+    _shown: str | None = None
+    """The arguments as the audit log has them."""
+    completion: Callable[[Transaction], BaseModel] | None = None
+    """Of an act: makes its result in the very transaction that puts it on record, where the result takes something."""
     events: list[Event] = field(default_factory=list)
     after: list[Callable[[], None]] = field(default_factory=list)
     """Run once the commit is durable: cancel turns, wake the loop."""
@@ -60,7 +70,8 @@ class Call:
             tx.audit_stage(self.entry("ok"))
             return result
 
-        result = await self.machine.store.write(unit)
+        with anyio.CancelScope(shield=True):  # what is committed is also published, though the caller went away
+            result = await self.machine.store.write(unit)
         self.committed = True
         for hook in self.after:
             hook()
@@ -88,8 +99,10 @@ class Call:
         ).encode()
 
     def entry(self, outcome: str, detail: str = "") -> AuditEntry:
-        """Make this call's audit entry."""
-        text = self.machine.redact(detail or json.dumps(self.arguments, ensure_ascii=False))
+        """Make this call's audit entry: `detail`, and the arguments, in brief."""
+        if self._shown is None:
+            self._shown = brief(self.arguments, self.machine.redact)
+        text = f"{self.machine.redact(detail)} {self._shown}" if detail else self._shown
         return AuditEntry(
             at=self.machine.clock.now(),
             category=self.row.category,
@@ -120,6 +133,22 @@ class Call:
     def now(self) -> float:
         """The time, in seconds since the epoch."""
         return self.machine.clock.now()
+
+
+def brief(arguments: Mapping[str, object], redact: Callable[[str], str]) -> str:
+    """Return arguments as the audit log shows them: redacted, long values cut.
+
+    Values are cut before they are searched for secrets, so that what an act costs on the log does not grow with what it
+    carries; the end of what was cut is left out, since half a secret looks like none.
+    """
+    shown = {}
+    for name, value in arguments.items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        if len(text) <= VALUE_CHARS_MAX:
+            shown[name] = redact(text)
+        else:
+            shown[name] = f"{redact(text[:VALUE_CHARS_MAX])[:-SECRET_CHARS]}… ({len(text)} characters)"
+    return json.dumps(shown, ensure_ascii=False)
 
 
 def actor(caller: Caller) -> str:

@@ -11,12 +11,14 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
+import anyio
 from pydantic import BaseModel, ValidationError
 
 from aos_mcp.abi.calls import TABLE
 from aos_mcp.abi.capability import Caller, CallerKind
-from aos_mcp.abi.errors import AosError, Denied, Internal, Invalid, NotFound
+from aos_mcp.abi.errors import AosError, Cancelled, Denied, Internal, Invalid, NotFound
 from aos_mcp.abi.journal import EffectClass, Step, StepState
 from aos_mcp.abi.process import Process
 from aos_mcp.abi.syscall import Audience, Reach, Syscall
@@ -29,6 +31,7 @@ from aos_mcp.security.policy import Action, Allow, Deny, decide
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Handler = Callable[[Call, BaseModel], Awaitable[BaseModel]]
 
 ALWAYS_GRANTED = frozenset(
@@ -96,6 +99,12 @@ class Gate:
             raise
         except table.Superseded:
             outcome = "superseded"
+            await self._refused(call, Cancelled("The turn that made this call is over.", "Nothing needs to be done."))
+            raise
+        except anyio.get_cancelled_exc_class():
+            outcome = "cancelled"
+            with anyio.CancelScope(shield=True):
+                await self._cut_short(call)
             raise
         except Exception as error:
             outcome = "internal"
@@ -194,16 +203,41 @@ class Gate:
 
         step = None
         if unsafe or call.caller.pid is not None:
-            step = await self._machine.store.write(before, flush=unsafe)
+            with anyio.CancelScope(shield=True):  # an intent that is committed is known here, so that it is settled
+                step = await self._machine.store.write(before, flush=unsafe)
         try:
-            result = await handler(call, args)
+            with self._machine.acting(call.caller.pid):
+                result = await handler(call, args)
         except AosError as failure:
             error = failure
-            await self._machine.store.write(lambda tx: self._ended(tx, call, step, error))
-            call.committed = True
+            await self._settled(call, lambda tx: self._ended(tx, call, step, error))
             raise
-        await self._machine.store.write(lambda tx: self._ended(tx, call, step, result))
-        return result
+        except BaseException as cut:
+            how = "internal" if isinstance(cut, Exception) else "cancelled"
+            if isinstance(cut, table.Superseded):
+                how = "superseded"
+            await self._settled(call, lambda tx: self._cut(tx, call, step, how))
+            raise
+        return await self._settled(call, lambda tx: self._done(tx, call, step, result))
+
+    async def _settled(self, call: Call, work: Callable[[Transaction], T]) -> T:
+        """Put the end of an act on record, whatever becomes of its caller meanwhile: it has happened."""
+        with anyio.CancelScope(shield=True):
+            settled = await self._machine.store.write(work)
+        call.committed = True
+        return settled
+
+    def _done(self, tx: Transaction, call: Call, step: Step | None, result: BaseModel) -> BaseModel:
+        whole = call.completion(tx) if call.completion is not None else result
+        self._ended(tx, call, step, whole)
+        return whole
+
+    def _cut(self, tx: Transaction, call: Call, step: Step | None, how: str) -> None:
+        """Settle an act that was cut: unsafe, it may have happened; otherwise a later turn makes it again."""
+        process = tx.process_get(step.pid) if step is not None else None
+        if step is not None and process is not None and process.fence == step.fence:
+            journal.cut(tx, step, now=call.now)
+        tx.audit_stage(call.entry(how))
 
     def _ended(self, tx: Transaction, call: Call, step: Step | None, outcome: BaseModel | AosError) -> None:
         failed = isinstance(outcome, AosError)
@@ -225,11 +259,17 @@ class Gate:
             return EffectClass.PURE
         return EffectClass.IDEMPOTENT if tool.idempotent else EffectClass.UNSAFE
 
+    async def _cut_short(self, call: Call) -> None:
+        try:
+            await self._refused(call, Cancelled("The caller went away, or a signal ended it.", "Call again."))
+        except AosError as error:  # it must not take the place of the cancellation
+            logger.warning("a cancelled %s could not be put on the audit log: %s", call.row.name, error)
+
     async def _refused(self, call: Call, error: AosError) -> None:
         if call.committed:
             return  # an act that failed has its record already
-        detail = f"{error.message} {json.dumps(call.arguments, ensure_ascii=True, default=str)}"
-        await self._machine.store.write(lambda tx: tx.audit_stage(call.entry(error.code, detail)))
+        entry = call.entry(error.code, error.message)
+        await self._machine.store.write(lambda tx: tx.audit_stage(entry))
 
 
 def decode(row: Syscall, arguments: Mapping[str, object]) -> BaseModel:

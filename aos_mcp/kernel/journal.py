@@ -61,6 +61,17 @@ def record(
     return finish(tx, step, state=StepState.DONE, result=result, now=now)
 
 
+def cut(tx: Transaction, step: Step, *, now: float) -> Step:
+    """Settle a step that has an intent only and never will have a result.
+
+    An unsafe one becomes UNKNOWN: it may have happened. Another becomes FAILED: it will be run again as a new step.
+    """
+    unsafe = step.effect is EffectClass.UNSAFE
+    settled = replace(step, state=StepState.UNKNOWN if unsafe else StepState.FAILED, ended_at=now)
+    tx.step_put(settled)
+    return settled
+
+
 def result_of(tx: Transaction, step: Step) -> bytes:
     """Return what a finished step answered."""
     body = tx.payload_get(step.result) if step.result is not None else None
@@ -68,20 +79,12 @@ def result_of(tx: Transaction, step: Step) -> bytes:
 
 
 def abandon(tx: Transaction, pid: Pid, fence: int, now: float) -> list[Step]:
-    """Settle the steps a dead kernel left with an intent only, when a process is claimed anew under `fence`.
+    """Settle the steps that have an intent only, when a process is freed under a new fence, or ends.
 
-    Unsafe ones become UNKNOWN: they may have happened. Others become FAILED: they will be run again as new steps.
     Returns those that are unknown.
     """
-    unknown = []
-    for step in tx.step_open(pid):
-        unsafe = step.effect is EffectClass.UNSAFE
-        state = StepState.UNKNOWN if unsafe else StepState.FAILED
-        settled = replace(step, state=state, fence=fence, ended_at=now)
-        tx.step_put(settled)
-        if unsafe:
-            unknown.append(settled)
-    return unknown
+    settled = [cut(tx, replace(step, fence=fence), now=now) for step in tx.step_open(pid)]
+    return [step for step in settled if step.state is StepState.UNKNOWN]
 
 
 def payload(tx: Transaction, digest: Digest) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -70,8 +71,9 @@ class Kernel:
         return self._machine.bus.listen()
 
     def busy(self) -> bool:
-        """Tell whether any agent runs or is about to."""
-        return bool(self._machine.running) or self._machine.ready.is_set()
+        """Tell whether any agent runs or is about to. One that waits for a person does not keep the kernel up."""
+        machine = self._machine
+        return len(machine.running) > len(machine.blocked) or machine.backlog > 0 or machine.alarm < math.inf
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Recover what a dead kernel left, then run agents until cancelled. Seals the audit log on the way out."""

@@ -9,11 +9,13 @@ from functools import partial
 import anyio
 from anyio.abc import TaskGroup
 
+from aos_mcp.abi.errors import AosError, BudgetExhausted
 from aos_mcp.abi.event import EventKind
 from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.limits import HANG_S, LEASE_RENEW_S, LEASE_S, QUANTA_INFLIGHT_MAX, SHUTDOWN_S
 from aos_mcp.abi.process import Candidate, ExitCode, Process, ProcessState
-from aos_mcp.kernel import table
+from aos_mcp.kernel import budget, table
+from aos_mcp.kernel.approvals import stale, withdraw
 from aos_mcp.kernel.gate import Gate
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.kernel.quantum import Quantum
@@ -64,6 +66,7 @@ class Loop:
         now = machine.clock.now()
         ready = await machine.store.read(lambda tx: self._candidates(tx, now))
         chosen = [candidate.pid for candidate in rank(ready, now, machine.settings.scheduler, room)]
+        machine.backlog = len(ready) - len(chosen)
         if not chosen:
             return 0
         claimed = await machine.store.write(lambda tx: self._claim(tx, chosen))
@@ -119,18 +122,35 @@ class Loop:
         await machine.store.write(lambda tx: tx.process_renew(machine.node, machine.clock.now() + LEASE_S))
 
     async def _watch(self) -> None:
-        """End turns that show no sign of life, and free processes whose turn ended without a word."""
+        """End turns that show no sign of life or whose time is over, free processes whose turn ended without a word,
+        and withdraw questions that nobody waits for.
+        """
         machine = self._machine
         await machine.clock.sleep_until(machine.clock.now() + WATCH_S)
         now = machine.clock.monotonic()
-        hung = [pid for pid, seen in machine.alive.items() if pid not in machine.blocked and now - seen > HANG_S]
-        for pid in hung:
-            await self._end_hung(pid)
+        excused = {*machine.blocked, *machine.outside}
+        for pid in [pid for pid, seen in machine.alive.items() if pid not in excused and now - seen > HANG_S]:
+            logger.warning("%s shows no sign of life; its turn is ended", pid)
+            await self._end(pid, ExitCode.HUNG, f"No sign of life for {HANG_S:g} s.")
+        for pid, reason in await machine.store.read(self._overdue):
+            await self._end(pid, ExitCode.BUDGET, reason)
+        if await machine.store.read(lambda tx: stale(tx, machine.clock.now())):
+            await machine.store.write(lambda tx: withdraw(tx, machine.clock.now()))
         leased = await machine.store.read(lambda tx: tx.process_leased())
         for process in leased:
             if process.lease_holder == machine.node and self._is_stranded(process):
                 await machine.store.write(partial(take_over, machine=machine, pid=process.pid))
                 machine.wake()
+
+    def _overdue(self, tx: Transaction) -> list[tuple[Pid, str]]:
+        """Return what is under way or waits though its time is over; what is READY ends when its turn comes."""
+        found = []
+        for process in tx.process_leased():
+            try:
+                budget.check_wall(tx.account_chain(process.pid), self._machine.clock.now())
+            except BudgetExhausted as error:
+                found.append((process.pid, str(error)))
+        return found
 
     def _is_stranded(self, process: Process) -> bool:
         """Tell whether a process is RUNNING on record only: its turn met a store that could not be written to."""
@@ -143,19 +163,23 @@ class Loop:
         with machine.bus.listen() as events:
             async for event in events:
                 if event.kind is EventKind.PROCESS and event.detail == ProcessState.EXITED:
-                    with anyio.move_on_after(SHUTDOWN_S):
-                        await machine.sandbox.close(event.subject)
+                    await self._close_sandbox(event.subject)
 
-    async def _end_hung(self, pid: Pid) -> None:
+    async def _close_sandbox(self, session: str) -> None:
+        try:
+            with anyio.move_on_after(SHUTDOWN_S):
+                await self._machine.sandbox.close(session)
+        except AosError as error:  # the sandbox ends idle sessions by itself
+            logger.warning("the sandbox of %s could not be closed: %s", session, error)
+
+    async def _end(self, pid: Pid, code: ExitCode, reason: str) -> None:
         machine = self._machine
-        logger.warning("%s shows no sign of life; its turn is ended", pid)
 
         def work(tx: Transaction) -> Process | None:
             process = tx.process_get(pid)
-            if process is None or process.state is not ProcessState.RUNNING:
+            if process is None or process.state not in {ProcessState.RUNNING, ProcessState.BLOCKED}:
                 return None
-            reason = f"No sign of life for {HANG_S:g} s."
-            return table.end(tx, process, now=machine.clock.now(), code=ExitCode.HUNG, reason=reason)
+            return table.end(tx, process, now=machine.clock.now(), code=code, reason=reason)
 
         process = await machine.store.write(work)
         scope = machine.running.get(pid)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,7 +54,8 @@ class Machine:
     clock: Clock
     entropy: Entropy
     seal: Seal
-    definitions: Callable[[], Mapping[str, AgentDefinition]]
+    definitions: Callable[[str], Mapping[str, AgentDefinition]]
+    """Agent definitions by name, for a host that works in the given folder."""
     redact: Callable[[str], str]
     metrics: Metrics
     admission: Admission
@@ -63,6 +65,8 @@ class Machine:
     """Turns under way; a kill cancels the scope."""
     blocked: Counter[Pid] = field(default_factory=Counter)
     """Of those, the ones that wait and so take no place in the run."""
+    outside: Counter[Pid] = field(default_factory=Counter)
+    """Of those, the ones inside an act on the world, which has a deadline of its own: silence there is no hang."""
     alive: dict[Pid, float] = field(default_factory=dict)
     """Monotonic time of each running process's last sign of life."""
     quiesced: Counter[Pid] = field(default_factory=Counter)
@@ -81,6 +85,8 @@ class Machine:
     """Set once the sandbox drivers were put to the proof."""
     ready: anyio.Event = field(default_factory=anyio.Event)
     """What the loop waits for; set when a process may have become ready."""
+    backlog: int = 0
+    """How many processes were ready and found no room, at the last look."""
     alarm: float = math.inf
     """When the next process that backs off becomes ready (seconds since the epoch), as far as this kernel knows."""
     stopping: bool = False
@@ -97,6 +103,21 @@ class Machine:
             kind=EventKind.PROCESS, subject=process.pid, owner=process.owner, detail=detail or process.state, uris=uris
         )
         self.bus.publish(event)
+
+    @contextmanager
+    def acting(self, pid: Pid | None) -> Iterator[None]:
+        """Keep the watchdog from a process that is inside an act with a deadline of its own."""
+        if pid is None:
+            yield
+            return
+        self.outside[pid] += 1
+        try:
+            yield
+        finally:
+            self.outside[pid] -= 1
+            if not self.outside[pid]:
+                del self.outside[pid]
+            self.sign_of_life(pid)
 
     def sign_of_life(self, pid: Pid) -> None:
         """Note that a running process does something."""

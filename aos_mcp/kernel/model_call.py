@@ -46,6 +46,7 @@ class ModelCall:
         self._step: Step | None = None
         self._input_tokens = 0
         self._written: list[str] = []
+        self._sent = False
 
     async def run(self, prompt: Prompt, *, process: Process | None) -> Completion:
         """Reserve, wait for a place in the lane, and make the call. A failed call is settled before this raises.
@@ -56,13 +57,13 @@ class ModelCall:
         """
         machine = self._machine
         self._input_tokens = estimate(prompt)
-        prompt = await machine.store.write(lambda tx: self._reserve(tx, prompt, process))
+        with anyio.CancelScope(shield=True):  # what is reserved is known here, so that it is given back
+            prompt = await machine.store.write(lambda tx: self._reserve(tx, prompt, process))
         outcome, used, body = "cut", None, b"{}"
         started = machine.clock.monotonic()
         try:
-            async with machine.admission.slot(self._model.name):
-                with anyio.fail_after(MODEL_CALL_S):
-                    completion = await self._model.complete(prompt, self._deliver(process))
+            with machine.acting(process.pid if process is not None else None):
+                completion = await self._model.complete(prompt, self._deliver(process))
             outcome = "ok"
         except TimeoutError:
             outcome = "timeout"
@@ -78,23 +79,16 @@ class ModelCall:
             machine.metrics.model_calls.labels(self._model.name, outcome).inc()
             machine.metrics.model_seconds.labels(self._model.name).observe(machine.clock.monotonic() - started)
             if outcome != "ok":
-                # A kill comes here too: what was written until then was billed, and is charged.
+                # A kill comes here too: the prompt and what was written until then was billed, and is charged.
                 with anyio.move_on_after(SETTLE_S, shield=True):
-                    await self._abort(used or self._used(), body)
+                    await self._abort(used or self._used(cut=True), body)
         return completion
 
     def settle(self, tx: Transaction, completion: Completion) -> None:
-        """Charge what was used and finish the journal step."""
+        """Charge what was used and finish the journal step, also where the process has ended meanwhile."""
         used = replace(completion.usage, turns=1)
         budget.settle(tx, self._reservation, used)
-        if self._step is not None:
-            journal.finish(
-                tx,
-                self._step,
-                state=StepState.DONE,
-                result=encode_reply(completion.reply),
-                now=self._machine.clock.now(),
-            )
+        self._finish(tx, StepState.DONE, encode_reply(completion.reply))
         labels = self._machine.metrics.tokens.labels
         labels(self._model.name, "input").inc(used.input_tokens)
         labels(self._model.name, "cached").inc(used.cached_tokens)
@@ -135,10 +129,13 @@ class ModelCall:
 
         return deliver
 
-    def _used(self, output_tokens: int = 0) -> Usage:
-        """Return what a call that did not finish is charged: its prompt once anything came back, and what came."""
+    def _used(self, output_tokens: int = 0, *, cut: bool = False) -> Usage:
+        """Return what a call that did not finish is charged: its prompt, once anything came back, and what came.
+
+        One that was cut was refused by nobody: its prompt is charged once it was sent.
+        """
         written = max(output_tokens, count("".join(self._written)))
-        if not written:
+        if not written and not (cut and self._sent):
             return Usage()
         return Usage(
             input_tokens=self._input_tokens,
@@ -147,15 +144,17 @@ class ModelCall:
         )
 
     async def _abort(self, used: Usage, body: bytes) -> None:
-        step, now = self._step, self._machine.clock.now()
-
         def work(tx: Transaction) -> None:
             budget.settle(tx, self._reservation, used)
-            process = tx.process_get(step.pid) if step is not None else None
-            if step is not None and process is not None and process.fence == step.fence:
-                journal.finish(tx, step, state=StepState.FAILED, result=body, now=now)
+            self._finish(tx, StepState.FAILED, body)
 
         await self._machine.store.write(work)
+
+    def _finish(self, tx: Transaction, state: StepState, body: bytes) -> None:
+        """Finish the journal step, unless another kernel has the process now and has settled it."""
+        process = tx.process_get(self._step.pid) if self._step is not None else None
+        if self._step is not None and process is not None and process.fence == self._step.fence:
+            journal.finish(tx, self._step, state=state, result=body, now=self._machine.clock.now())
 
 
 def estimate(prompt: Prompt) -> int:

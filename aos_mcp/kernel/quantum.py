@@ -14,7 +14,7 @@ import anyio
 
 from aos_mcp.abi.completion import Completion, Prompt, ToolRequest
 from aos_mcp.abi.errors import AosError, BudgetExhausted, ModelError, ModelFault
-from aos_mcp.abi.limits import MODEL_RETRY_BASE_S, MODEL_RETRY_CAP_S
+from aos_mcp.abi.limits import MODEL_RETRY_BASE_S, MODEL_RETRY_CAP_S, MOUNT_WAKE_S
 from aos_mcp.abi.message import Message
 from aos_mcp.abi.page import OUTSIDE, Page, PageKind
 from aos_mcp.abi.process import ExitCode, Process, ProcessState, Signal
@@ -74,6 +74,9 @@ class Quantum:
             machine.process_changed(process)
             return
         self._process = process
+        if any("__" in pattern for layer in process.rights.tools for pattern in layer):
+            # After a boot its servers are still starting; without them its calls would be unknown, its prompt another.
+            await machine.mounts.settled(MOUNT_WAKE_S)
         table_, reply_page, requests = await machine.store.read(self._standing)
         if reply_page is None:
             reply_page, requests = await self._think(table_)
@@ -154,7 +157,11 @@ class Quantum:
         prompt = await machine.store.read(compose)
         call = ModelCall(machine, model, info, account=self._pid)
         completion = await call.run(prompt, process=self._process)
-        page, process = await machine.store.write(lambda tx: self._settle(tx, call, completion))
+        with anyio.CancelScope(shield=True):  # the answer is paid for, whoever still wants it
+            settled = await machine.store.write(lambda tx: self._settle(tx, call, completion))
+        if settled is None:
+            raise table.Superseded(self._pid)
+        page, process = settled
         self._process = process
         machine.process_changed(process, "turn")
         return page, completion.reply.requests
@@ -187,11 +194,16 @@ class Quantum:
         self._machine.metrics.compactions.inc()
         return await self._machine.store.write(leave)
 
-    def _settle(self, tx: Transaction, call: ModelCall, completion: Completion) -> tuple[Page | None, Process]:
-        """Put the reply on record: money, journal, page and state in one transaction."""
+    def _settle(self, tx: Transaction, call: ModelCall, completion: Completion) -> tuple[Page | None, Process] | None:
+        """Put the reply on record: money, journal, page and state in one transaction; only money and journal, and
+        None, where the process is no longer ours.
+        """
         now, reply = self._machine.clock.now(), completion.reply
         call.settle(tx, completion)
-        process = table.held(tx, self._pid, self._fence)
+        try:
+            process = table.held(tx, self._pid, self._fence)
+        except table.Superseded:
+            return None
         page = pages.make(
             tx,
             page_id=self._machine.entropy.handle("pg_"),

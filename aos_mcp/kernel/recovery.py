@@ -5,10 +5,12 @@ The work is proportional to what was running, not to history: only leased proces
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 from aos_mcp.abi.audit import AuditEntry
 from aos_mcp.abi.handle import Pid
+from aos_mcp.abi.limits import PROCESS_LIVE_MAX
 from aos_mcp.abi.process import ProcessState
 from aos_mcp.kernel import budget, journal, table
 from aos_mcp.kernel.machine import Machine
@@ -21,10 +23,16 @@ async def recover(machine: Machine) -> int:
     Returns how many processes were taken over.
     """
     await machine.store.write(_charge_open_reservations)
+    machine.alarm = await machine.store.read(_next_alarm)
     leased = await machine.store.read(lambda tx: tx.process_leased())
     for process in leased:
         await machine.store.write(partial(take_over, machine=machine, pid=process.pid))
     return len(leased)
+
+
+def _next_alarm(tx: Transaction) -> float:
+    ready = tx.process_list(states=[ProcessState.READY], limit=PROCESS_LIVE_MAX)
+    return min((process.wake_at for process in ready if process.wake_at is not None), default=math.inf)
 
 
 def _charge_open_reservations(tx: Transaction) -> None:

@@ -85,12 +85,12 @@ class Requests:
         if len(batch) == 1:
             await self._one(batch[0])
             return
-        failures: list[BudgetExhausted | table.Superseded] = []
+        failures: list[AosError | table.Superseded] = []
 
         async def guarded(decoded: Decoded) -> None:
             try:
                 await self._one(decoded)
-            except (BudgetExhausted, table.Superseded) as error:
+            except (AosError, table.Superseded) as error:
                 failures.append(error)
 
         async with anyio.create_task_group() as group:

@@ -9,6 +9,7 @@ from aos_mcp.abi.capability import Caller, CallerKind
 from aos_mcp.abi.errors import Conflict, NotFound
 from aos_mcp.abi.handle import Digest, Pid
 from aos_mcp.abi.process import MOVES, ExitCode, Process, ProcessState
+from aos_mcp.kernel import journal
 from aos_mcp.ports import Transaction
 
 LIVE = (ProcessState.READY, ProcessState.RUNNING, ProcessState.BLOCKED, ProcessState.STOPPED)
@@ -36,7 +37,8 @@ def transition(tx: Transaction, process: Process, to: ProcessState, *, now: floa
 def end(
     tx: Transaction, process: Process, *, now: float, code: ExitCode, reason: str, result: Digest | None = None
 ) -> Process:
-    """End a process: its lease goes, its row stays."""
+    """End a process: its lease goes, its row stays, and no step of its journal stays open."""
+    journal.abandon(tx, process.pid, process.fence, now)
     return transition(
         tx,
         process,

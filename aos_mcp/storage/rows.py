@@ -115,6 +115,7 @@ def process_from(row: Row) -> Process:
 
 
 def candidate_from(row: Row) -> Candidate:
+    """Return what the scheduler needs of a process."""
     return Candidate(
         pid=row["pid"],
         program=row["program"],

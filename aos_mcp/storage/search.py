@@ -18,6 +18,13 @@ _WORD = re.compile(r"\w+")
 _ENCODED = re.compile(rf"\w{{{SEARCH_WORD_CHARS_MAX + 1},}}")
 _IDEOGRAPH = re.compile("([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff])")
 _SPACE = re.compile(r"\s+")
+_FUNCTION_WORDS = frozenset(
+    """a about an and are as at be been being but by can could d did do does doing for from had has have having he her
+    here hers him his how i if in into is it its just ll m me my of on or our re s she should so some t than that the
+    their them then there these they this those to us ve was we were what when where which while who whom whose why will
+    with would you your""".split()
+)
+"""English words that carry no subject: in a question they only make the search slower and less exact."""
 
 
 def indexable(text: str) -> str:
@@ -31,8 +38,21 @@ def indexable(text: str) -> str:
 
 def query_words(query: str) -> list[str]:
     """Return the distinct words of a query in lower case, in order, at most as many as the limit allows."""
+    return _distinct(query)[:SEARCH_WORDS_MAX]
+
+
+def content_words(query: str) -> list[str]:
+    """Return the words of a query that tell pages apart: without those that only make it a question.
+
+    A query of nothing else is searched as it is. Words of other languages than English are all kept.
+    """
+    words = _distinct(query)
+    return ([word for word in words if word not in _FUNCTION_WORDS] or words)[:SEARCH_WORDS_MAX]
+
+
+def _distinct(query: str) -> list[str]:
     words = (word.lower() for word in _WORD.findall(query) if len(word) <= SEARCH_WORD_CHARS_MAX)
-    return list(dict.fromkeys(words))[:SEARCH_WORDS_MAX]
+    return list(dict.fromkeys(words))
 
 
 def match_expression(words: list[str]) -> str:

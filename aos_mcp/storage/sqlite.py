@@ -28,6 +28,7 @@ from aos_mcp.abi.limits import STORE_GROUP_MAX, STORE_QUEUE_MAX, STORE_READERS
 from aos_mcp.ports import Clock, Transaction
 from aos_mcp.storage.connection import DeviceFailed
 from aos_mcp.storage.queries import load_queries
+from aos_mcp.storage.retrieval import Nearest
 from aos_mcp.storage.schema import load_migrations, missing_migrations
 from aos_mcp.storage.sqlite_connection import SqliteConnection
 from aos_mcp.storage.store import StoreTransaction
@@ -92,6 +93,7 @@ class SqliteStore:
         self._writer = writer
         self._idle = readers
         self._clock = clock
+        self._nearest = Nearest()
         # Limiters of its own: a pool of threads that is full of other work never holds up the store.
         self._writing = anyio.CapacityLimiter(1)
         self._reading = anyio.CapacityLimiter(len(readers))
@@ -195,7 +197,7 @@ class SqliteStore:
         connection = self._idle.pop()
         try:
             with connection.snapshot():
-                return work(StoreTransaction(connection))
+                return work(StoreTransaction(connection, self._nearest))
         finally:
             self._idle.append(connection)
 

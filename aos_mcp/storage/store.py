@@ -24,8 +24,10 @@ from aos_mcp.abi.message import Message
 from aos_mcp.abi.mount import Pin
 from aos_mcp.abi.page import Page, PageHit, PageKind
 from aos_mcp.abi.process import Candidate, Process, ProcessState
-from aos_mcp.storage import packing, rows, search
+from aos_mcp.abi.vector import Vector
+from aos_mcp.storage import packing, retrieval, rows, search
 from aos_mcp.storage.connection import Connection
+from aos_mcp.storage.retrieval import Nearest
 
 _CHAIN_HEIGHT_MAX = PROCESS_DEPTH_MAX + 2
 """A process at the greatest depth, its ancestors and the workspace: a longer chain is a loop."""
@@ -34,9 +36,13 @@ _CHAIN_HEIGHT_MAX = PROCESS_DEPTH_MAX + 2
 class StoreTransaction:
     """One unit of work on one connection."""
 
-    def __init__(self, connection: Connection) -> None:
-        """Speak through `connection`, inside whatever transaction it has begun."""
+    def __init__(self, connection: Connection, nearest: Nearest | None = None) -> None:
+        """Speak through `connection`, inside whatever transaction it has begun.
+
+        `nearest` holds what is committed, so only a transaction that reads may share one.
+        """
         self._at = connection
+        self._nearest = nearest or Nearest()
 
     # Processes
 
@@ -216,29 +222,42 @@ class StoreTransaction:
     def page_table(self, pid: Pid) -> list[Page]:
         return [rows.page_from(row) for row in self._at.all("page_table", {"pid": pid})]
 
+    def page_before(self, page: Page) -> Page | None:
+        if page.pid is None:
+            return None
+        row = self._at.one("page_before", {"pid": page.pid, "position": page.position})
+        return rows.page_from(row) if row else None
+
     def page_search(
         self,
         query: str,
         *,
         owner: str,
+        near: Vector | None = None,
         pid: Pid | None = None,
         kind: PageKind | None = None,
         program: Pid | None = None,
+        source: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
         limit: int,
     ) -> list[PageHit]:
-        words = search.query_words(query)
-        if not words:
-            return []
-        values: rows.Values = {
-            "match": search.match_expression(words),
+        bounds: rows.Values = {
             "owner": owner,
             "pid": pid,
             "kind": kind.value if kind else None,
             "program": program,
-            "limit": limit,
+            "source": source,
+            "since": since,
+            "until": until,
         }
-        found = [(rows.page_from(row), float(row["score"])) for row in self._at.all("page_search", values)]
-        return [PageHit(page=page, excerpt=self._excerpt(page, words), score=score) for page, score in found]
+        found = retrieval.find(self._at, self._nearest, query, near, bounds, limit)
+        pages = self._at.all("page_by_serial", {"serials": json.dumps([serial for serial, _ in found])})
+        words = search.content_words(query)
+        return [
+            PageHit(page=page, excerpt=self._excerpt(page, words), score=score)
+            for page, (_, score) in zip(map(rows.page_from, pages), found, strict=True)
+        ]
 
     def _excerpt(self, page: Page, words: list[str]) -> str:
         row = self._at.one("payload_opening", {"digest": page.digest, "size_bytes": SEARCH_TEXT_CHARS_MAX})
@@ -246,6 +265,28 @@ class StoreTransaction:
             return page.title
         opening = packing.unpack(bytes(row["opening"]), packed=bool(row["packed"]), size_bytes=SEARCH_TEXT_CHARS_MAX)
         return search.excerpt(opening.decode("utf-8", "replace"), words) if opening is not None else page.title
+
+    # Vectors
+
+    def vector_put(self, page_id: PageId, model: str, parts: Sequence[bytes]) -> None:
+        width = self._at.one("vector_width", {"model": model})
+        sizes = {len(part) for part in parts} | ({width["size_bytes"]} if width else set())
+        if len(sizes) > 1:
+            raise Conflict(
+                f"The vectors of {model} have different dimensions.",
+                "Give each model a name of its own, and the same number of dimensions to all its vectors.",
+            )
+        if self.page_get(page_id) is None:
+            raise _missing("page", page_id)
+        for number, body in enumerate(parts or [b""]):
+            values: rows.Values = {"model": model, "page_id": page_id, "part": number, "body": body}
+            self._at.execute("vector_put", values)
+
+    def vector_missing(self, model: str, *, limit: int) -> list[Page]:
+        return [rows.page_from(row) for row in self._at.all("vector_missing", {"model": model, "limit": limit})]
+
+    def vector_drop_others(self, model: str, *, limit: int) -> int:
+        return self._at.execute("vector_drop", {"model": model, "limit": limit})
 
     # Messages
 

@@ -77,7 +77,7 @@ async def kernel_on(
             clock=clock,
             entropy=entropy,
             seal=Seal(key=AUDIT_KEY, origin="aos-mcp/test", heads=home / "audit.heads"),
-            definitions=lambda: definitions or {},
+            definitions=lambda project: definitions or {},
             redact=redact,
             metrics=Metrics(),
             admission=Admission(settings.providers, clock),

@@ -141,7 +141,6 @@ def a_page(
     kind: PageKind = PageKind.DOCUMENT,
     title: str = "",
     position: int = 0,
-    request: str | None = None,
     digest: Digest = ABSENT,
 ) -> Page:
     """Return a page."""
@@ -155,7 +154,6 @@ def a_page(
         tokens=10,
         size_bytes=40,
         position=position,
-        request_id=request,
         created_at=AT,
         used_at=AT,
     )

@@ -1,13 +1,12 @@
 """Claude Code as its users start it, but on a scripted model, in a home of its own, and with nobody at the keyboard.
 
-Owns the command, its environment and the reading of what it prints. Knows nothing of what the script wants from the
-kernel. Nothing leaves the machine: the only address the host is given is the scripted model's, on loopback.
+Owns the command, its environment and the reading of what it prints. Knows nothing of what a script wants from the
+kernel.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,8 @@ from typing import Any
 import anyio
 
 from aos_mcp.testing.providers import Behaviour, Call, ProviderServer
-from tests.surface.conftest import COMMAND, ROOT
-
-PROGRAM = ROOT / ".cache" / "hosts" / "node_modules" / ".bin" / "claude"
-SERVER = "aos"
-SESSION_S = 120
-UNREACHABLE = "http://127.0.0.1:9"
-"""Where requests to any other machine are sent: nobody listens on the discard port."""
+from tests.hosts.home import PROGRAMS, SERVER, SESSION_S, host_environment, kernel_environment, project
+from tests.surface.conftest import COMMAND
 
 FROM_HOST = '"name": "ToolSearch"'
 """Told by their tools, the requests of the host's conversation: not those of its side jobs, nor of other programs."""
@@ -103,28 +97,18 @@ def says(text: str) -> Behaviour:
 async def claude_code(home: Path, model: ProviderServer, *script: Behaviour) -> Session:
     """Let Claude Code work through a script in `home`, with aos-mcp as its one MCP server; return what it printed."""
     model.script(*script)
-    project = home / "project"
-    project.mkdir(exist_ok=True)
     servers = home / "servers.json"
     servers.write_text(json.dumps({"mcpServers": {SERVER: _server(home)}}), "utf-8")
     command = [
-        *(str(PROGRAM), "-p", "Go on as the script says."),
+        *(str(PROGRAMS / "claude"), "-p", "Go on as the script says."),
         *("--mcp-config", str(servers), "--strict-mcp-config", "--allowedTools", f"mcp__{SERVER}"),
         *("--output-format", "stream-json", "--verbose"),
     ]
     with anyio.fail_after(SESSION_S):
-        done = await anyio.run_process(command, env=_environment(home, model), cwd=project, stderr=None, check=False)
+        done = await anyio.run_process(
+            command, env=_environment(home, model), cwd=project(home), stderr=None, check=False
+        )
     return Session(done.returncode, [json.loads(line) for line in done.stdout.splitlines()])
-
-
-def kernel_home(home: Path) -> Path:
-    """Return the AOS_HOME that the host gives its server."""
-    return home / "aos"
-
-
-def kernel_environment(home: Path) -> dict[str, str]:
-    """Return what the host sets for its server, beside its own environment."""
-    return {"AOS_HOME": str(kernel_home(home)), "PYTHONPATH": str(ROOT)}
 
 
 def _server(home: Path) -> dict[str, object]:
@@ -132,17 +116,13 @@ def _server(home: Path) -> dict[str, object]:
 
 
 def _environment(home: Path, model: ProviderServer) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG", "PYTHONPYCACHEPREFIX"}}
     return {
-        **kept,
-        "HOME": str(home),
+        **host_environment(home),
         "ANTHROPIC_BASE_URL": model.url,
         "ANTHROPIC_API_KEY": "not-a-key",
         "DISABLE_TELEMETRY": "1",
         "DISABLE_AUTOUPDATER": "1",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        "HTTPS_PROXY": UNREACHABLE,
-        "NO_PROXY": "127.0.0.1,localhost",
     }
 
 

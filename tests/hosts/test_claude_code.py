@@ -19,22 +19,20 @@ import pytest
 
 from aos_mcp.abi.calls import ROWS
 from aos_mcp.testing.providers import Behaviour, Call, Request, provider_server
-from tests.hosts.claude_code import (
-    PROGRAM,
+from tests.hosts.claude_code import Session, calls, claude_code, looks_up, own_call, says
+from tests.hosts.home import (
+    LAST_APPROVAL,
+    LAST_PAGE,
+    LAST_PID,
     SERVER,
-    Session,
-    calls,
-    claude_code,
+    furnish,
     kernel_environment,
     kernel_home,
-    looks_up,
-    own_call,
-    says,
+    needs,
 )
-from tests.hosts.conftest import needs
 from tests.surface.conftest import COMMAND, daemon_pid
 
-pytestmark = [pytest.mark.hosts, needs(PROGRAM), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.hosts, needs("claude"), pytest.mark.timeout(300)]
 
 SANDBOX = "bwrap" if shutil.which("bwrap") else "docker+runc"
 SETTINGS = f"""
@@ -49,17 +47,6 @@ tool = "clock__convert_time"
 command = "{COMMAND[0]}"
 args = ["-m", "mcp_server_time", "--local-timezone", "UTC"]
 """
-
-PATIENT = [
-    {"aos_replay": 1, "model": "anthropic/claude"},
-    {"reply": {"requests": [{"name": "wait_agent", "arguments": {"pids": [], "timeout_s": 600}}]}},
-    {"reply": {"requests": [{"name": "exit", "arguments": {"result": "I heard ${last:the word is ([a-z]+)}."}}]}},
-]
-"""An agent that waits for a word, however many hosts come and go."""
-
-LAST_PID = "${last:(p_[a-z2-7]{26})}"
-LAST_PAGE = "${last:(pg_[a-z2-7]{26})}"
-LAST_APPROVAL = "${last:(ap_[a-z2-7]{26})}"
 
 NOTE = "The plover nests in May.\n" * 3
 TO_TOKYO = {"source_timezone": "UTC", "time": "12:00", "target_timezone": "Asia/Tokyo"}
@@ -111,10 +98,7 @@ class Story:
 
 @pytest.fixture(scope="module")
 async def story(home: Path) -> AsyncIterator[Story]:
-    (kernel_home(home) / "aos.toml").write_text(SETTINGS, "utf-8")
-    (kernel_home(home) / "replays").mkdir()
-    recording = "\n".join(json.dumps(line) for line in PATIENT)
-    (kernel_home(home) / "replays" / "patient.jsonl").write_text(recording, "utf-8")
+    furnish(home, SETTINGS)
     async with provider_server() as model:
         first = await claude_code(home, model, THINKER, *FIRST)
         before = daemon_pid(kernel_home(home))

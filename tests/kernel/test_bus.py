@@ -83,3 +83,12 @@ async def test_a_listener_that_left_is_forgotten() -> None:
     bus.publish(event(1))
     with bus.listen() as events:
         assert events.statistics().current_buffer_used == 0
+
+
+async def test_what_a_model_writes_wakes_nobody_who_waits_for_a_change() -> None:
+    bus = Bus()
+    ticket = bus.ticket()
+    bus.publish(Event(kind=EventKind.OUTPUT, subject="p_1", owner="o", detail="word"))
+    assert not ticket.is_set()
+    bus.publish(event(1))
+    assert ticket.is_set()

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from aos_mcp.abi.budget import WORKSPACE_ACCOUNT
-from aos_mcp.abi.errors import Conflict
+from aos_mcp.abi.errors import ApprovalRequired, Conflict
 from aos_mcp.abi.journal import StepState
 from aos_mcp.abi.process import ProcessState
 from aos_mcp.abi.settings import Rule, Settings
@@ -231,7 +231,8 @@ async def test_an_agent_that_finishes_does_not_wait(tmp_path: Path) -> None:
         NAME,
         (
             calls(("spawn_agent", {"task": "c", "model": CHILD}), key="a"),
-            lambda p: calls(("wait_agent", {"pids": [handle_in(results_of(p)[-1], "p_")], "timeout_s": 3600}), key="b"),
+            lambda p: calls(("wait_agent", {"pids": [handle_in(results_of(p)[0], "p_")], "timeout_s": 3600}), key="b"),
+            lambda p: calls(("wait_agent", {"pids": [handle_in(results_of(p)[0], "p_")], "timeout_s": 3600}), key="c"),
         ),
         gate=gate,
     )
@@ -288,3 +289,55 @@ async def test_a_dead_agents_question_is_asked_no_longer(tmp_path: Path) -> None
             assert (await k.call("list_approvals")).approvals == []
             with pytest.raises(Conflict):
                 await k.call("answer_approval", approval_id=question.approval_id, decision="allow")
+
+
+async def test_a_long_call_within_its_own_deadline_is_no_hang(tmp_path: Path) -> None:
+    clock = FakeClock()
+    sandbox = RecordingSandbox(gate=anyio.Event())
+    script = (calls(("sandbox_exec", {"command": "x", "timeout_s": 3600}), key="a"), says("survived"))
+    async with kernel_on(tmp_path, models(*script), sandbox=sandbox, clock=clock) as k:
+        with anyio.fail_after(DEADLINE_S):
+            pid = (await k.call("spawn_agent", task="x")).pid
+            await until(lambda: bool(sandbox.commands))
+            clock.advance(1_800.0)
+            await the_watchdog_looked(k)
+            assert sandbox.gate is not None
+            sandbox.gate.set()
+            assert (await ended(k, pid)).result == "survived"
+
+
+async def test_a_blocked_agent_ends_when_its_time_is_over(tmp_path: Path) -> None:
+    clock = FakeClock()
+    script = (calls(("wait_agent", {"pids": [], "timeout_s": 3600}), key="a"),)
+    async with kernel_on(tmp_path, models(*script), clock=clock) as k:
+        with anyio.fail_after(DEADLINE_S):
+            pid = (await k.call("spawn_agent", task="x", budget={"wall_s": 60})).pid
+            await until(lambda: bool(k.machine.blocked))
+            clock.advance(70.0)
+            agent = await ended(k, pid)
+            assert agent.exit_code == "budget_exhausted"
+            assert "wall_s" in agent.reason
+            await until(lambda: not k.machine.running)
+
+
+async def test_questions_nobody_answered_do_not_hide_new_ones(tmp_path: Path) -> None:
+    clock = FakeClock()
+    settings = Settings(rules=[Rule(effect="ask", tool="page_out", agent="host")])
+    async with kernel_on(tmp_path, models(says("x")), settings=settings, clock=clock) as k:
+        with anyio.fail_after(DEADLINE_S):
+            for number in range(101):
+                with pytest.raises(ApprovalRequired):
+                    await k.call("page_out", content=f"old {number}")
+            clock.advance(2 * 86_400.0)
+            await the_watchdog_looked(k)
+            with pytest.raises(ApprovalRequired) as fresh:
+                await k.call("page_out", content="new")
+            open_ones = (await k.call("list_approvals")).approvals
+    assert [row.approval_id for row in open_ones] == [fresh.value.approval_id]
+
+
+async def the_watchdog_looked(k: TestKernel) -> None:
+    """Return once the watchdog has gone round: it hears of the new hour at once, and its writes follow."""
+    for _ in range(20):
+        await k.machine.store.write(lambda tx: tx.process_counts())
+        await anyio.lowlevel.checkpoint()

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aos_mcp.abi.handle import Pid
-from aos_mcp.kernel.scheduler import AGING_S, POLICIES, Candidate, pick
+from aos_mcp.abi.process import Candidate
+from aos_mcp.kernel.scheduler import AGING_S, POLICIES, pick, rank
 
 NOW = 1_000_000.0
 EVERY_POLICY = pytest.mark.parametrize("policy", sorted(POLICIES))
@@ -70,6 +71,14 @@ def test_the_order_of_the_queue_does_not_matter(policy: str, crowd: list[Candida
 def test_ties_go_to_the_smaller_pid(policy: str, crowd: list[Candidate]) -> None:
     same = [replace(c, priority=1, ready_at=NOW, created_at=NOW, attained=0) for c in crowd]
     assert served(same, policy) == sorted(c.pid for c in crowd)
+
+
+@EVERY_POLICY
+@given(crowd=crowds, count=st.integers(0, 40))
+def test_several_at_once_are_those_that_would_be_picked_one_by_one(
+    policy: str, crowd: list[Candidate], count: int
+) -> None:
+    assert [c.pid for c in rank(crowd, NOW, policy, count)] == served(crowd, policy)[:count]
 
 
 @given(crowd=crowds)

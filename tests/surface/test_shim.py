@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,24 @@ async def test_an_agent_outlives_the_host_that_spawned_it(environment: dict[str,
     async with host(environment) as second:
         waited = await second.call("wait_agent", {"pids": [spawned["pid"]], "timeout_s": 30})
     assert waited["agents"][0]["result"] == "quick answer"
+
+
+async def test_the_daemon_does_not_descend_from_the_host_that_started_it(
+    environment: dict[str, str], home: Path
+) -> None:
+    """Some hosts end a server together with all that descends from it."""
+    async with host(environment) as session:
+        await session.call("kernel_status", {})
+        pid = daemon_pid(home)
+        assert pid is not None
+        assert not {session.process.pid, os.getpid()} & set(ancestors(pid))
+
+
+def ancestors(pid: int) -> Iterator[int]:
+    """Yield the process's parent, its parent, and so on."""
+    while pid > 1:
+        pid = int(Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[1])
+        yield pid
 
 
 @ERAS

@@ -10,6 +10,7 @@ from aos_mcp.abi.approval import Approval, ApprovalState, Grant
 from aos_mcp.abi.errors import Conflict, NotFound
 from aos_mcp.abi.event import Event, EventKind
 from aos_mcp.abi.process import Process
+from aos_mcp.kernel.approvals import asker_ended
 from aos_mcp.kernel.call import Call
 from aos_mcp.kernel.calls import views
 from aos_mcp.kernel.pins import PIN_CALL, accept_pin
@@ -31,6 +32,8 @@ async def answer(call: Call, args: a.AnswerArgs) -> r.AnswerResult:
             return r.AnswerResult(approval_id=found.approval_id, state=wanted)
         if found.state is not ApprovalState.PENDING or found.expires_at <= call.now:
             raise Conflict(f"{found.approval_id} is {found.state} already.", "Have the agent ask again.")
+        if asker_ended(tx, found):
+            raise Conflict(f"The agent that asked {found.approval_id} has ended.", "Nothing needs to be answered.")
         _store_answer(tx, call, args, found, wanted)
         return r.AnswerResult(approval_id=found.approval_id, state=wanted)
 
@@ -71,6 +74,6 @@ async def list_approvals(call: Call, args: a.NoArgs) -> r.ApprovalsResult:
 
 
 def pending(tx: Transaction, call: Call) -> list[r.ApprovalRow]:
-    """Return the questions that wait for a person and have not expired."""
+    """Return the questions that wait for a person, have not expired, and are of somebody who still lives."""
     rows = tx.approval_list(owner=call.caller.principal, states=[ApprovalState.PENDING], limit=LISTED)
-    return [views.approval(row) for row in rows if row.expires_at > call.now]
+    return [views.approval(row) for row in rows if row.expires_at > call.now and not asker_ended(tx, row)]

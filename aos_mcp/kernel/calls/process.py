@@ -12,7 +12,7 @@ from aos_mcp.abi import results as r
 from aos_mcp.abi.budget import WORKSPACE_ACCOUNT, Account, Budget
 from aos_mcp.abi.capability import CallerKind, Rights
 from aos_mcp.abi.definition import AgentDefinition
-from aos_mcp.abi.errors import Conflict, Denied, LimitExceeded, NotFound
+from aos_mcp.abi.errors import Cancelled, Conflict, Denied, LimitExceeded, NotFound
 from aos_mcp.abi.event import Event, EventKind
 from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.limits import (
@@ -46,9 +46,8 @@ async def spawn(call: Call, args: a.SpawnArgs) -> r.SpawnResult:
     model = model or await call.machine.models.default()
     info = await call.machine.models.resolve(model).describe()
     result = await call.commit(lambda tx: _spawn(tx, call, args, definition, info.name))
-    if args.wait_s > 0 and call.caller.pid is None:
-        waited = await _wait(call, [result.pid], timeout_s=args.wait_s, any_one=False)
-        done = waited.agents[0]
+    if args.wait_s > 0:
+        done = await _until_ended(call, result.pid, args.wait_s)
         result = r.SpawnResult(
             pid=done.pid, state=done.state, uri=result.uri, result=done.result, exit_code=done.exit_code
         )
@@ -58,7 +57,7 @@ async def spawn(call: Call, args: a.SpawnArgs) -> r.SpawnResult:
 def _definition(call: Call, args: a.SpawnArgs) -> AgentDefinition | None:
     if args.agent is None:
         return None
-    known = call.machine.definitions()
+    known = call.machine.definitions(call.caller.project)
     if args.agent not in known:
         names = ", ".join(sorted(known)) or "none"
         raise NotFound(f"There is no agent definition {args.agent!r}.", f"Known ones: {names}.")
@@ -135,6 +134,8 @@ def check_room(tx: Transaction, parent: Process | None) -> None:
         return
     if not parent.rights.spawn:
         raise Denied("This agent may not spawn others.", "Do the work yourself.")
+    if parent.finishing or parent.pending is Signal.TERM:
+        raise Denied("This agent has been asked to finish.", "Exit with what you have.")
     if parent.depth + 1 > PROCESS_DEPTH_MAX:
         raise LimitExceeded(f"Agents nest at most {PROCESS_DEPTH_MAX} deep.", "Do the work yourself.")
     if tx.process_count(states=table.LIVE, parent=parent.pid) >= PROCESS_CHILDREN_MAX:
@@ -197,10 +198,16 @@ async def _wait(call: Call, pids: list[str], *, timeout_s: float, any_one: bool)
     found = await call.read(lambda tx: _look(tx, call, pids))
     if not _enough(found, any_one=any_one) and timeout_s > 0:
         async with blocked(call, "agents " + ", ".join(pids) if pids else "a message"):
-            found, timed_out = await _watch(call, pids, deadline, any_one=any_one)
+            found, timed_out = await _watch(call, pids, deadline, any_one=any_one, mail=not _only_looks(call))
     else:
         timed_out = not _enough(found, any_one=any_one)
-    messages = await machine.store.write(lambda tx: _mail(tx, call))
+    # Mail is taken in the transaction that puts the answer on record: neither is there without the other.
+    call.completion = lambda tx: _with_mail(tx, call, found, timed_out)
+    return r.WaitResult(agents=found, timed_out=timed_out)
+
+
+def _with_mail(tx: Transaction, call: Call, found: list[r.AgentResult], timed_out: bool) -> r.WaitResult:
+    messages = _mail(tx, call)
     if _only_looks(call):
         own = {agent.pid for agent in found}
         shown = [message for message in messages if message.sender in own]
@@ -208,17 +215,30 @@ async def _wait(call: Call, pids: list[str], *, timeout_s: float, any_one: bool)
     return r.WaitResult(agents=found, timed_out=timed_out and not messages, messages=messages)
 
 
-async def _watch(call: Call, pids: list[str], deadline: float, *, any_one: bool) -> tuple[list[r.AgentResult], bool]:
+async def _until_ended(call: Call, pid: str, wait_s: float) -> r.AgentResult:
+    """Wait for one agent alone: mail stays where it is. Never fails: whoever asks has a pid to be told of."""
+    deadline = call.machine.clock.monotonic() + min(wait_s, WAIT_S_MAX)
+    try:
+        async with blocked(call, f"agents {pid}"):
+            found, _ = await _watch(call, [pid], deadline, any_one=False, mail=False)
+    except Cancelled:
+        found = await call.read(lambda tx: _look(tx, call, [pid]))
+    return found[0]
+
+
+async def _watch(
+    call: Call, pids: list[str], deadline: float, *, any_one: bool, mail: bool
+) -> tuple[list[r.AgentResult], bool]:
     machine = call.machine
     with machine.bus.listen() as events:
         while True:
             found = await call.read(lambda tx: _look(tx, call, pids))
-            mail = await call.read(lambda tx: _has_mail(tx, call))
-            if _enough(found, any_one=any_one) or mail:
+            if _enough(found, any_one=any_one) or (mail and await call.read(lambda tx: _has_mail(tx, call))):
                 return found, False
             now = machine.clock.monotonic()
             if now >= deadline:
                 return found, True
+            await call.read(lambda tx: refuse_when_finishing(tx, call))
             if call.progress is not None:
                 ended = sum(agent.state is ProcessState.EXITED for agent in found)
                 await call.progress(ended, len(found), _summary(found))
@@ -234,8 +254,10 @@ async def _until_about(events: MemoryObjectReceiveStream[Event], subjects: set[s
 
 
 def _look(tx: Transaction, call: Call, pids: list[str]) -> list[r.AgentResult]:
-    refuse_when_finishing(tx, call)
-    return [views.agent(tx, call.find(tx, pid)) for pid in pids]
+    found = [call.find(tx, pid) for pid in pids]
+    if any(process.pid == call.caller.pid for process in found):
+        raise Denied("An agent does not wait for itself.", "Wait for pids that you were given; end with exit.")
+    return [views.agent(tx, process) for process in found]
 
 
 def _enough(found: list[r.AgentResult], *, any_one: bool) -> bool:
@@ -257,7 +279,7 @@ def _only_looks(call: Call) -> bool:
 
 
 def _has_mail(tx: Transaction, call: Call) -> bool:
-    return not _only_looks(call) and tx.message_count(_mailbox(call), call.caller.principal) > 0
+    return tx.message_count(_mailbox(call), call.caller.principal) > 0
 
 
 def _mail(tx: Transaction, call: Call) -> list[r.MessageResult]:
@@ -321,7 +343,7 @@ async def signal(call: Call, args: a.SignalArgs) -> r.SignalResult:
 
 
 def _send(tx: Transaction, call: Call, target: Process, args: a.SignalArgs) -> Process:
-    now, reason = call.now, args.reason or f"{args.signal} by {call.caller.kind}"
+    now, reason = call.now, call.machine.redact(args.reason or f"{args.signal} by {call.caller.kind}")
     active = target.state in {ProcessState.RUNNING, ProcessState.BLOCKED}
     if args.signal is Signal.KILL:
         moved = table.end(tx, target, now=now, code=ExitCode.KILLED, reason=reason)
@@ -333,7 +355,9 @@ def _send(tx: Transaction, call: Call, target: Process, args: a.SignalArgs) -> P
     elif args.signal is Signal.STOP and target.state is ProcessState.READY:
         moved = table.transition(tx, target, ProcessState.STOPPED, now=now)
     elif args.signal is Signal.STOP:
-        moved = tx.process_put(replace(target, pending=Signal.STOP)) if active else target
+        # One that has been asked to finish is about to: a stop would only hide that it was.
+        stops = active and target.pending is not Signal.TERM and not target.finishing
+        moved = tx.process_put(replace(target, pending=Signal.STOP)) if stops else target
     elif target.state is ProcessState.STOPPED:
         moved = table.transition(
             tx, target, ProcessState.READY, now=now, pending=Signal.TERM, exit_reason=reason, wake_at=None

@@ -25,17 +25,82 @@ SELECT * FROM page WHERE page_id = :page_id;
 -- name: page_table
 SELECT * FROM page WHERE pid = :pid ORDER BY position, page_id;
 
--- name: page_search
--- bm25 is negative, more so for a better match. A word of the title counts twice.
-SELECT page.*, -bm25(page_text, 2.0, 1.0) AS score
-FROM page_text
-JOIN page ON page.serial = page_text.rowid
-WHERE page_text MATCH :match
-    AND page.owner = :owner
+-- name: page_before
+SELECT * FROM page WHERE pid = :pid AND position >= 0 AND position < :position ORDER BY position DESC LIMIT 1;
+
+-- name: page_match_any
+-- The best matches of the whole store, and whether each is within the bounds: far cheaper than to look every match up.
+-- A word of the title counts twice.
+SELECT found.serial, found.score, (
+    page.owner = :owner
     AND (:pid IS NULL OR page.pid = :pid)
     AND (:kind IS NULL OR page.kind = :kind)
+    AND (:source IS NULL OR page.source = :source)
+    AND (:since IS NULL OR page.created_at >= :since)
+    AND (:until IS NULL OR page.created_at < :until)
+    AND (
+        :program IS NULL OR page.pid IS NULL
+        OR page.pid IN (SELECT process.pid FROM process WHERE process.program = :program)
+    )
+) AS fits
+FROM (
+    SELECT rowid AS serial, -rank AS score FROM page_text
+    WHERE page_text MATCH :match AND rank MATCH 'bm25(2.0, 1.0)'
+    ORDER BY rank LIMIT :wide
+) AS found
+JOIN page ON page.serial = found.serial
+ORDER BY found.score DESC, found.serial;
+
+-- name: page_match_within
+-- The best matches within the bounds. bm25 is negative, more so for a better match.
+SELECT page.serial, -bm25(page_text, 2.0, 1.0) AS score
+FROM page_text
+JOIN page ON page.serial = page_text.rowid
+WHERE page_text MATCH :match AND page.owner = :owner
+    AND (:pid IS NULL OR page.pid = :pid)
+    AND (:kind IS NULL OR page.kind = :kind)
+    AND (:source IS NULL OR page.source = :source)
+    AND (:since IS NULL OR page.created_at >= :since)
+    AND (:until IS NULL OR page.created_at < :until)
     AND (
         :program IS NULL OR page.pid IS NULL
         OR page.pid IN (SELECT process.pid FROM process WHERE process.program = :program)
     )
 ORDER BY score DESC, page.serial LIMIT :limit;
+
+-- name: page_around
+-- Pages with those that stand before and behind them in the same context.
+SELECT page.serial, page.pid, page.source, (
+    SELECT other.serial FROM page AS other
+    WHERE other.pid = page.pid AND other.position < page.position AND other.position >= 0
+    ORDER BY other.position DESC LIMIT 1
+) AS before, (
+    SELECT other.serial FROM page AS other
+    WHERE other.pid = page.pid AND other.position > page.position AND page.position >= 0
+    ORDER BY other.position LIMIT 1
+) AS behind
+FROM json_each(:serials) AS wanted
+JOIN page ON page.serial = wanted.value;
+
+-- name: page_fitting
+-- Which of some pages are within the bounds and may be found at all.
+SELECT page.serial, page.pid, page.source
+FROM json_each(:serials) AS wanted
+JOIN page ON page.serial = wanted.value
+WHERE page.owner = :owner
+    AND (:pid IS NULL OR page.pid = :pid)
+    AND (:kind IS NULL OR page.kind = :kind)
+    AND (:source IS NULL OR page.source = :source)
+    AND (:since IS NULL OR page.created_at >= :since)
+    AND (:until IS NULL OR page.created_at < :until)
+    AND (
+        :program IS NULL OR page.pid IS NULL
+        OR page.pid IN (SELECT process.pid FROM process WHERE process.program = :program)
+    )
+    AND EXISTS (SELECT 1 FROM page_text WHERE page_text.rowid = page.serial);
+
+-- name: page_by_serial
+SELECT page.* FROM json_each(:serials) AS wanted JOIN page ON page.serial = wanted.value ORDER BY wanted.key;
+
+-- name: page_contexts
+SELECT pid FROM process WHERE program = :program;

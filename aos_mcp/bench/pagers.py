@@ -1,0 +1,156 @@
+"""The pagers that are compared: the product's own, and what others do.
+
+Owns the baselines. Ours is the code the kernel runs, called as the kernel calls it. The baselines are written from
+their descriptions; each gets the same handles, the same cache marks and the same faults as ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from aos_mcp.abi.handle import PageId
+from aos_mcp.abi.page import Page, PageKind
+from aos_mcp.bench.cache_model import PriceRow
+from aos_mcp.bench.session import Bill, Context, Pager, log_tokens
+from aos_mcp.bench.traces import Trace
+from aos_mcp.context.page_table import groups, in_window
+from aos_mcp.context.replacement import choose_victims, low_water_mark, needs_compaction, worthwhile_victims
+
+HIGH_WATER = 0.8
+LOW_WATER = 0.4
+AGE_TURNS = 4  # What "old" means to the age-based pager,
+AGE_TOKENS_MIN = 125  # and what is too small for it.
+SUMMARY_TOKENS = 600
+KEPT = 2  # No pager takes the newest groups.
+
+
+@dataclass
+class AppendEverything:
+    """Never evicts, whatever the window."""
+
+    name: str = "append everything"
+    pins: bool = False
+
+    def decide(self, context: Context, *, window: int, row: PriceRow, idle_s: float) -> None:
+        """Nothing leaves."""
+
+
+@dataclass
+class Lru:
+    """Evicts the least recently used groups once the window is full, down to a part of it."""
+
+    name: str
+    down_to: float
+    pins: bool = False
+
+    def decide(self, context: Context, *, window: int, row: PriceRow, idle_s: float) -> None:
+        """Evict when the window is full."""
+        log = log_tokens(context)
+        if log <= window:
+            return
+        needed = log - int(window * self.down_to)
+        found = _evictable(context)
+        victims: list[PageId] = []
+        for group in sorted(found, key=lambda each: max(page.used_at for page in each)):
+            if needed <= 0:
+                break
+            needed -= sum(page.tokens for page in group)
+            victims += [page.page_id for page in group]
+        context.leave(victims)
+
+
+@dataclass
+class Age:
+    """Evicts each tool result a few turns after it came; one that is asked for again stays for good."""
+
+    name: str = "age > 4 turns, pinned by a fault"
+    pins: bool = True
+
+    def decide(self, context: Context, *, window: int, row: PriceRow, idle_s: float) -> None:
+        """Evict what has come of age."""
+        turns = [page.created_at for page in context.pages if page.kind is PageKind.REPLY]
+        if len(turns) <= AGE_TURNS:
+            return
+        before = turns[-AGE_TURNS]
+        victims = [
+            page.page_id
+            for page in context.pages
+            if page.resident
+            and not page.pinned
+            and page.kind is PageKind.RESULT
+            and page.tokens > AGE_TOKENS_MIN
+            and page.created_at < before
+        ]
+        if victims:
+            context.leave(victims)
+
+
+@dataclass
+class Summarise:
+    """Replaces the oldest part by a summary when the window is full. What was summarised can only be fetched anew."""
+
+    name: str = "summarise and flush to 30 %"
+    pins: bool = False
+
+    def decide(self, context: Context, *, window: int, row: PriceRow, idle_s: float) -> Bill | None:
+        """Flush when the window is full; the model reads everything once more to write the summary."""
+        log = log_tokens(context)
+        if log <= window:
+            return None
+        needed = log - int(window * 0.3)
+        victims: list[PageId] = []
+        for group in _evictable(context):
+            if needed <= 0:
+                break
+            needed -= sum(page.tokens for page in group)
+            victims += [page.page_id for page in group]
+        bill = Bill(cost=row.prices.read * context.tokens + row.prices.output * SUMMARY_TOKENS, requests=1)
+        context.summary_tokens = SUMMARY_TOKENS
+        context.leave(victims, forget=True)
+        return bill
+
+
+@dataclass
+class Ours:
+    """The kernel's: what must leave at the high-water mark, what pays before, and what is free when the cache is cold."""
+
+    name: str = "aos"
+    pins: bool = False
+    policy: str = "cost"
+
+    def decide(self, context: Context, *, window: int, row: PriceRow, idle_s: float) -> None:
+        """Decide as `Quantum._compact` does."""
+        pages, cold = context.table(), idle_s > row.ttl_s
+        if needs_compaction(log_tokens(context), window, HIGH_WATER):
+            low = low_water_mark(pages, LOW_WATER, HIGH_WATER)
+            victims = choose_victims(
+                pages,
+                target_tokens=int(window * low),
+                now=context.now,
+                policy=self.policy,
+                prices=row.prices,
+                cold=cold,
+            )
+        else:
+            victims = worthwhile_victims(pages, now=context.now, prices=row.prices, cold=cold)
+        if victims:
+            context.leave(victims)
+
+
+def _evictable(context: Context) -> list[tuple[Page, ...]]:
+    present = [tuple(page for page in group if in_window(page)) for group in groups(context.pages)]
+    return [group for group in present if group][:-KEPT]
+
+
+PAGERS: Mapping[str, Callable[[Trace], Pager]] = MappingProxyType({
+    "append": lambda trace: AppendEverything(),
+    "lru": lambda trace: Lru("LRU, one at a time", 1.0),
+    "lru50": lambda trace: Lru("LRU, batched to 50 %", 0.5),
+    "lru30": lambda trace: Lru("LRU, batched to 30 %", 0.3),
+    "age": lambda trace: Age(),
+    "summarise": lambda trace: Summarise(),
+    "aos": lambda trace: Ours(),
+})
+"""The pagers by name, each made anew for a trace."""

@@ -1,0 +1,269 @@
+"""A session played against a prompt cache: what a pager's decisions cost.
+
+Owns the bill. Each step appends its pages, lets the pager decide, fetches back what the step uses and is not there, and
+sends one request. Layout, handles and cache marks are the product's own (`aos_mcp.context`). A fetch is a real request:
+the model asks for all missing pages at once, and what comes back is a new page at the tail, as page_in makes it. A page
+whose handle is no longer listed has to be searched for first, which is a request more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from aos_mcp.abi.handle import Digest, PageId
+from aos_mcp.abi.page import Page, PageKind
+from aos_mcp.bench.cache_model import PrefixCache, PriceRow, Request
+from aos_mcp.bench.traces import Step, Trace, TracePage
+from aos_mcp.context.handle import COLLAPSED_TOKENS, handle_tokens
+from aos_mcp.context.layout import cache_marks
+from aos_mcp.context.page_table import in_window, listed, resident_tokens
+from aos_mcp.context.replacement import FAULT_OUTPUT_TOKENS
+
+SEARCH_TOKENS = 300  # What a search puts into the context.
+TITLE = "x" * 40  # Traces have no titles; handles are charged for one of ordinary length.
+
+KINDS = {
+    "assistant": PageKind.REPLY,
+    "tool_result": PageKind.RESULT,
+    "file": PageKind.RESULT,
+    "user": PageKind.MESSAGE,
+    "session": PageKind.DOCUMENT,
+}
+
+
+class Context:
+    """The page table of a session, and the prompt it makes."""
+
+    def __init__(self, system_tokens: int) -> None:
+        self.system_tokens = system_tokens
+        self.pages: list[Page] = []
+        self.forgotten: set[PageId] = set()
+        """Pages that left without a handle."""
+        self.summary_tokens = 0
+        self.now = 0.0
+        self._row: dict[str, int] = {}
+        self._stale = True
+        self._chain: list[int] = []
+        self._ends: list[int] = []
+        self._tokens: list[int] = []
+        self._may_mark: list[bool] = []
+        self._hole: int | None = None
+        self._shown: frozenset[PageId] = frozenset()
+
+    @property
+    def tokens(self) -> int:
+        """What the next prompt takes."""
+        self._refresh()
+        return self._ends[-1]
+
+    def table(self) -> list[Page]:
+        """Return the rows, by position."""
+        return self.pages
+
+    def append(self, page: TracePage, *, source: str | None = None) -> None:
+        """Add a page at the tail; one with the name of an earlier page takes its place in what is used."""
+        position = len(self.pages)
+        kind = KINDS[page.kind]
+        group = position if kind is PageKind.REPLY else None
+        if kind is PageKind.RESULT and self.pages and self.pages[-1].group is not None:
+            group = self.pages[-1].group
+        row = Page(
+            page_id=PageId(f"{page.page_id}@{position}"),
+            pid=None,
+            owner="",
+            kind=kind,
+            title=TITLE,
+            digest=Digest(""),
+            tokens=page.tokens,
+            size_bytes=0,
+            position=position,
+            group=group,
+            source=page.source if source is None else source,
+            created_at=self.now,
+            used_at=self.now,
+        )
+        self._row[page.page_id] = position
+        self.pages.append(row)
+        if not self._stale:
+            self._add(hash(row.page_id), row.tokens, may_mark=kind is not PageKind.REPLY)
+
+    def use(self, name: str) -> None:
+        """Record that the model used a page that is in the window."""
+        place = self._row[name]
+        page = self.pages[place]
+        self.pages[place] = replace(page, uses=page.uses + 1, used_at=self.now)
+
+    def absent(self, names: Collection[str]) -> list[Page]:
+        """Return those of the pages that are not in the window."""
+        return [page for name in names for page in [self.pages[self._row[name]]] if not in_window(page)]
+
+    def is_listed(self, page: Page) -> bool:
+        """Return whether the page's handle is in the prompt."""
+        self._refresh()
+        return page.page_id in self._shown and page.page_id not in self.forgotten
+
+    def leave(self, victims: Collection[PageId], *, forget: bool = False) -> None:
+        """Take pages out of the window, with a handle unless they are to be forgotten."""
+        gone = set(victims)
+        self.pages = [
+            replace(page, resident=False, left_at=self.now, left_why="compaction") if page.page_id in gone else page
+            for page in self.pages
+        ]
+        self.forgotten |= gone if forget else set()
+        self._stale = True
+
+    def fetched(self, page: Page, *, pinned: bool) -> None:
+        """Count a fault, and put a copy of the page at the tail."""
+        place = page.position
+        self.pages[place] = replace(page, faults=page.faults + 1, uses=page.uses + 1, used_at=self.now)
+        name = page.page_id.partition("@")[0]
+        self.append(TracePage(name, page.tokens, "tool_result", "page_in"))
+        if pinned:
+            self.pages[-1] = replace(self.pages[-1], pinned=True)
+
+    def request(self) -> Request:
+        """Return the next prompt. The system part is a segment of its own, with a mark behind it."""
+        self._refresh()
+        hole = self._hole
+        marks = cache_marks(self._tokens[1:], self._may_mark[1:], None if hole is None else hole - 1)
+        return Request(self._chain, self._ends, sorted({0, *(mark + 1 for mark in marks if mark or len(marks) < 3)}))
+
+    def _refresh(self) -> None:
+        if not self._stale:
+            return
+        self._stale = False
+        self._chain, self._ends, self._tokens, self._may_mark, self._hole = [], [], [], [], None
+        self._shown = listed(page for page in self.pages if page.page_id not in self.forgotten)
+        self._add(hash("system"), self.system_tokens, may_mark=True)
+        if self.summary_tokens:
+            self._add(hash(("summary", self.now)), self.summary_tokens, may_mark=True)
+        newest = max((page.left_at for page in self.pages if page.left_at is not None), default=None)
+        run: list[Page] = []
+        for page in self.pages:
+            if not in_window(page):
+                run.append(page)
+                continue
+            self._add_handles(run, newest)
+            run = []
+            self._add(hash(page.page_id), page.tokens, may_mark=page.kind is not PageKind.REPLY)
+        self._add_handles(run, newest)
+
+    def _add_handles(self, run: Sequence[Page], newest: float | None) -> None:
+        kept = [page for page in run if page.page_id not in self.forgotten]
+        if any(page.left_at == newest for page in run) and self._hole is None:
+            self._hole = len(self._chain)
+        if not kept:
+            return
+        named = [page for page in kept if page.page_id in self._shown]
+        tokens = sum(handle_tokens(page) for page in named) + COLLAPSED_TOKENS * (len(named) < len(kept))
+        key = (tuple(page.page_id for page in named), len(kept))
+        self._add(hash(key), tokens, may_mark=True)
+
+    def _add(self, key: int, tokens: int, *, may_mark: bool) -> None:
+        self._chain.append(hash((self._chain[-1] if self._chain else 0, key)))
+        self._ends.append(tokens + (self._ends[-1] if self._ends else 0))
+        self._tokens.append(tokens)
+        self._may_mark.append(may_mark)
+
+
+class Pager(Protocol):
+    """Decides what leaves, before a request."""
+
+    name: str
+    pins: bool
+    """Whether a page that was fetched back never leaves again."""
+
+    def decide(self, context: Context, *, window: int, row: PriceRow, idle_s: float) -> Bill | None:
+        """Take pages out of `context`; return what deciding itself cost, if anything."""
+        ...
+
+
+@dataclass(slots=True)
+class Bill:
+    """What was spent, in tokens of uncached input, and how often something had to be fetched back."""
+
+    cost: float = 0.0
+    requests: int = 0
+    faults: int = 0
+    """Requests more than the trace has: each is a round trip in which the agent gets no further."""
+    read: int = 0
+    sent: int = 0
+    tokens_max: int = 0
+
+    @property
+    def hit_rate(self) -> float:
+        """The part of all that was sent that came from the cache."""
+        return self.read / self.sent if self.sent else 0.0
+
+
+class Play:
+    """One session with one pager at one provider."""
+
+    def __init__(self, trace: Trace, pager: Pager, row: PriceRow, window: int) -> None:
+        self._trace, self._pager, self._row, self._window = trace, pager, row, window
+        self._context = Context(trace.system_tokens)
+        self._cache = PrefixCache(row)
+        self.bill = Bill()
+
+    def run(self) -> Bill:
+        """Play all steps."""
+        for step in self._trace.steps:
+            self._step(step)
+        return self.bill
+
+    def _step(self, step: Step) -> None:
+        context = self._context
+        context.now += step.gap_s
+        for name in step.new:
+            context.append(self._trace.pages[name])
+        extra = self._pager.decide(context, window=self._window, row=self._row, idle_s=step.gap_s)
+        if extra is not None:
+            self.bill.cost += extra.cost
+            self.bill.requests += extra.requests
+        missing = context.absent(step.refs)
+        if missing:
+            self._fetch(missing)
+        self._send(step.output_tokens)
+        for name in step.refs:
+            context.use(name)
+
+    def _fetch(self, missing: Sequence[Page]) -> None:
+        context, bill = self._context, self.bill
+        searched = not all(context.is_listed(page) for page in missing)
+        for asked in range(1 + searched):
+            self._send(FAULT_OUTPUT_TOKENS)
+            context.now += 1.0
+            bill.faults += 1
+            context.append(TracePage(f"ask{len(context.pages)}", FAULT_OUTPUT_TOKENS, "assistant", ""))
+            if searched and not asked:
+                context.append(TracePage(f"found{len(context.pages)}", SEARCH_TOKENS, "tool_result", "search_pages"))
+        for page in missing:
+            context.fetched(page, pinned=self._pager.pins)
+
+    def _send(self, output_tokens: int) -> None:
+        request, prices, bill = self._context.request(), self._row.prices, self.bill
+        hit = self._cache.read(request, self._context.now)
+        sent = request.ends[-1]
+        bill.cost += prices.read * hit + prices.write * (sent - hit) + prices.output * output_tokens
+        bill.requests += 1
+        bill.read += hit
+        bill.sent += sent
+        bill.tokens_max = max(bill.tokens_max, sent)
+
+
+def known_future_bound(trace: Trace, row: PriceRow) -> float:
+    """Return a cost that no policy can go below: each page is written once, and a request reads only what it uses."""
+    prices = row.prices
+    written = trace.system_tokens + sum(page.tokens for page in trace.pages.values())
+    total = prices.write * written
+    for number, step in enumerate(trace.steps):
+        used = sum(trace.pages[name].tokens for name in step.refs if name not in step.new)
+        total += prices.read * (used + trace.system_tokens * (number > 0)) + prices.output * step.output_tokens
+    return total
+
+
+def log_tokens(context: Context) -> int:
+    """Return what stands behind the system part: pages and handles."""
+    return resident_tokens(context.table())

@@ -1,0 +1,116 @@
+"""Retrieval: from a query to pages in order. Candidates by words and by vectors, ranked by `storage.ranking`.
+
+Works with words alone, with vectors alone and with both, whatever part of the pages has a vector yet.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
+
+from aos_mcp.abi.limits import SEARCH_CANDIDATES, SEARCH_WIDTH, VECTOR_LOAD
+from aos_mcp.abi.vector import Vector
+from aos_mcp.storage import ranking, search
+from aos_mcp.storage.connection import Connection, Value
+from aos_mcp.storage.ranking import Place, Weights
+
+if TYPE_CHECKING:
+    from aos_mcp.storage.matrix import Matrix
+
+Bounds = dict[str, Value]
+"""`owner`, `pid`, `kind`, `source`, `since`, `until`, `program`: parameters of the page statements."""
+
+WEIGHTS = Weights()
+
+
+class Nearest:
+    """The vectors in memory, one model at a time, shared by all transactions that only read.
+
+    A matrix is read to its end at first use and then followed by serial, so that each search sees what its snapshot
+    sees. Pages of later commits may be among its answers; the caller's next statement does not find them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._model = ""
+        self._through = 0
+        self._matrix: Matrix | None = None
+
+    def search(self, at: Connection, near: Vector, bounds: Bounds, limit: int) -> dict[int, float]:
+        """Return the cosines of the nearest pages within the bounds, by serial; none while the model has no vector."""
+        # Here, because numpy takes a tenth of a second to import and a kernel without an embedder never needs it.
+        from aos_mcp.storage.matrix import Within
+
+        matrix = self._followed(at, near)
+        if matrix is None:
+            return {}
+        contexts = [row["pid"] for row in at.all("page_contexts", bounds)] if bounds["program"] else None
+        within = Within(
+            **{name: bounds[name] for name in ("owner", "pid", "kind", "source", "since", "until")},  # type: ignore[arg-type]
+            contexts=contexts,
+        )
+        return dict(matrix.nearest(near.values, within, limit))
+
+    def _followed(self, at: Connection, near: Vector) -> Matrix | None:
+        from aos_mcp.storage.matrix import Matrix
+
+        with self._lock:
+            if self._model != near.model:
+                self._model, self._through, self._matrix = near.model, 0, None
+            while rows := at.all("vector_load", {"model": near.model, "after": self._through, "limit": VECTOR_LOAD}):
+                if self._matrix is None:
+                    self._matrix = Matrix(len(near.values) // 4)
+                self._matrix.add(rows)
+                self._through = rows[-1]["serial"]
+                if len(rows) < VECTOR_LOAD:
+                    break
+            return self._matrix
+
+
+def find(
+    at: Connection,
+    nearest: Nearest,
+    query: str,
+    near: Vector | None,
+    bounds: Bounds,
+    limit: int,
+    weights: Weights = WEIGHTS,
+) -> list[tuple[int, float]]:
+    """Return at most `limit` pages by serial with their scores, best first."""
+    words = search.content_words(query)
+    by_word = matches(at, words, bounds, SEARCH_CANDIDATES)
+    by_vector = nearest.search(at, near, bounds, SEARCH_CANDIDATES) if near is not None else {}
+    scores = ranking.fuse(by_word, by_vector, weights.near)
+    places = _places(at, scores, bounds)
+    return ranking.best(ranking.settle(scores, places, _names(query), weights), limit)
+
+
+def matches(at: Connection, words: list[str], bounds: Bounds, limit: int) -> dict[int, float]:
+    """Return the pages that match the words best, by serial, with the score of the lexical index (BM25)."""
+    if not words:
+        return {}
+    match = search.match_expression(words)
+    wide = at.all("page_match_any", {**bounds, "match": match, "wide": SEARCH_WIDTH})
+    found = {row["serial"]: float(row["score"]) for row in wide if row["fits"]}
+    if len(found) < limit and len(wide) == SEARCH_WIDTH:
+        # Most of the best lie outside of the bounds: ask for those inside, which looks every match up.
+        rows = at.all("page_match_within", {**bounds, "match": match, "limit": limit})
+        found = {row["serial"]: float(row["score"]) for row in rows}
+    return dict(list(found.items())[:limit])
+
+
+def _places(at: Connection, serials: Iterable[int], bounds: Bounds) -> dict[int, Place]:
+    """Return where the pages stand, and of their neighbours those that are within the bounds."""
+    rows = at.all("page_around", {"serials": json.dumps(list(serials))})
+    places = {row["serial"]: Place(row["pid"], row["source"], row["before"], row["behind"]) for row in rows}
+    around = {place.before for place in places.values()} | {place.behind for place in places.values()}
+    beyond = [serial for serial in around if serial is not None and serial not in places]
+    for row in at.all("page_fitting", {**bounds, "serials": json.dumps(beyond)}):
+        places[row["serial"]] = Place(row["pid"], row["source"])
+    return places
+
+
+def _names(query: str) -> Collection[str]:
+    return {word.lower() for word in query.split()} | set(search.query_words(query))

@@ -1,0 +1,23 @@
+-- name: vector_put
+INSERT INTO vector (model, page, part, body)
+SELECT :model, page.serial, :part, :body FROM page WHERE page.page_id = :page_id
+ON CONFLICT (model, page, part) DO NOTHING;
+
+-- name: vector_width
+SELECT length(body) AS size_bytes FROM vector WHERE model = :model AND length(body) > 0 LIMIT 1;
+
+-- name: vector_missing
+-- Pages are given vectors in the order they were written, so the last one that has some divides them.
+SELECT * FROM page
+WHERE serial > coalesce((SELECT max(page) FROM vector WHERE model = :model), 0)
+ORDER BY serial LIMIT :limit;
+
+-- name: vector_load
+SELECT vector.serial, vector.page, vector.body, page.owner, page.pid, page.kind, page.source, page.created_at
+FROM vector
+JOIN page ON page.serial = vector.page
+WHERE vector.serial > :after AND vector.model = :model AND length(vector.body) > 0
+ORDER BY vector.serial LIMIT :limit;
+
+-- name: vector_drop
+DELETE FROM vector WHERE serial IN (SELECT serial FROM vector WHERE model <> :model LIMIT :limit);
