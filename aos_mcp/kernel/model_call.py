@@ -62,8 +62,7 @@ class ModelCall:
         outcome, used, body = "cut", None, b"{}"
         started = machine.clock.monotonic()
         try:
-            with machine.acting(process.pid if process is not None else None):
-                completion = await self._model.complete(prompt, self._deliver(process))
+            completion = await self._generate(prompt, process)
             outcome = "ok"
         except TimeoutError:
             outcome = "timeout"
@@ -83,6 +82,14 @@ class ModelCall:
                 with anyio.move_on_after(SETTLE_S, shield=True):
                     await self._abort(used or self._used(cut=True), body)
         return completion
+
+    async def _generate(self, prompt: Prompt, process: Process | None) -> Completion:
+        machine = self._machine
+        with machine.acting(process.pid if process is not None else None):  # a parked lane may take its time
+            async with machine.admission.slot(self._model.name):
+                self._sent = True
+                with anyio.fail_after(MODEL_CALL_S):
+                    return await self._model.complete(prompt, self._deliver(process))
 
     def settle(self, tx: Transaction, completion: Completion) -> None:
         """Charge what was used and finish the journal step, also where the process has ended meanwhile."""

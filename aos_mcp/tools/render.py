@@ -43,7 +43,10 @@ def input_schema(args: type[BaseModel]) -> Schema:
 
 
 def output_schema(result: type[BaseModel]) -> Schema:
-    """Return the JSON Schema of a call's result as `structured` dumps it: absent fields are left out, never null."""
+    """Return the JSON Schema of a call's result as `structured` dumps it: absent fields are left out, never null.
+
+    No field is required, for an error goes by the same schema: clients hold its code and hint to it too.
+    """
     return _object(schema_of(result, output=True), output=True)
 
 
@@ -85,7 +88,7 @@ def _object(schema: Schema, *, output: bool) -> Schema:
         "type": "object",
         "properties": {name: _lean(field, output=output) for name, field in fields.items()},
     }
-    if required:
+    if required and not output:
         lean["required"] = cast("JsonValue", required)
     if not output:
         lean["additionalProperties"] = False
