@@ -96,4 +96,17 @@ constraints: ## Write constraints.txt anew, from what a fresh environment gets t
 	cp "$$scratch/new" constraints.txt; wc -l constraints.txt
 
 clean: ## Remove what the targets made.
-	rm -rf $(VENV) $(NODE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	rm -rf $(VENV) $(NODE) $(HOSTS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+
+HOSTS := .cache/hosts
+HOST_PROGRAMS := @anthropic-ai/claude-code@2.1.330 opencode-ai@1.18.33
+
+.PHONY: hosts
+hosts: $(READY) $(HOSTS)/ready ## Real hosts on a scripted model, offline; the first time it fetches 700 MB of them.
+	@AOS_HOSTS=1 $(BIN)/pytest tests/hosts $(PYTEST_ARGS)
+
+$(HOSTS)/ready:
+	@command -v npm >/dev/null || { echo "The hosts are installed by npm, and there is none here: install Node.js." >&2; exit 1; }
+	@mkdir -p $(HOSTS)
+	npm install --prefix $(HOSTS) --save-exact --no-audit --no-fund --loglevel=error $(HOST_PROGRAMS)
+	@touch $@

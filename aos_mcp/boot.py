@@ -22,6 +22,7 @@ from aos_mcp.abi.settings import MountSettings, Settings
 from aos_mcp.audit.chain import generate_key, load_key, verifier_text
 from aos_mcp.audit.redact import redactor
 from aos_mcp.definitions import check_definitions, definition_folders
+from aos_mcp.embed.selection import find_embedder
 from aos_mcp.hardware import SystemClock, SystemEntropy
 from aos_mcp.kernel.admission import Admission
 from aos_mcp.kernel.kernel import Kernel
@@ -95,6 +96,7 @@ async def boot(settings: Settings, environ: Mapping[str, str], home: Path) -> As
             metrics=Metrics(),
             admission=Admission(settings.providers, clock),
             started_at=clock.now(),
+            embedder=find_embedder(settings.search),
             observed=observed,
         )
         kernel = Kernel(machine, principal())

@@ -1,6 +1,6 @@
-"""Every promise of the design, as data: where it stands, what it says, and the tests that hold it, or why none does yet.
+"""Every promise of the design, as data: where it stands, what it says, which tests hold it, or why none does yet.
 
-`test_requirements.py` holds both directions: a test that is named here exists, and a promise has a test or a stated gap.
+`test_requirements.py` holds both ways: a test that is named here exists, a promise has a test or a stated gap.
 A gap is an honest row, not an excuse: the README's limits say the same in the reader's words.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """One promise. `section` is the design's; `tests` are pytest ids without parameters; `gap` is empty where it is kept."""
+    """One promise. `section` is the design's, `tests` are pytest ids without parameters, `gap` says why it is open."""
 
     name: str
     section: str
@@ -225,11 +225,13 @@ REQUIREMENTS: tuple[Requirement, ...] = (
     kept("commands", "5.3", "The commands of the contract answer.",
          COMMANDS + "the_first_command_starts_a_kernel_and_finds_no_agents",
          COMMANDS + "status_top_and_mounts_show_the_kernel", COMMANDS + "doctor_finds_this_installation_sound"),
-    open_("learn-command", "5.3", "aos learn.", "Learning from trajectories is not built yet; the command is not offered."),
+    open_("learn-command", "5.3", "aos learn.",
+          "Learning from trajectories is not built yet; the command is not offered."),
     kept("exit-codes", "5.3", "Stable exit codes; --json everywhere.",
          OUTPUT + "the_exit_codes_are_the_promised_ones", OUTPUT + "a_failure_is_one_json_document_for_machines",
          OUTPUT + "every_error_code_and_every_end_of_an_agent_has_an_exit_code"),
-    kept("stdout", "5.3", "Only the transport writes to stdout in server modes.", TIDY + "only_the_command_line_prints"),
+    kept("stdout", "5.3", "Only the transport writes to stdout in server modes.",
+         TIDY + "only_the_command_line_prints"),
     kept("install", "5.3", "install writes a host's entry, --dry-run shows it, --undo takes it out.",
          INSTALL + "it_writes_what_starts_this_installation", INSTALL + "a_dry_run_shows_the_change_and_writes_nothing",
          HOSTS + "undo_restores_the_file_to_the_byte"),
@@ -252,7 +254,8 @@ REQUIREMENTS: tuple[Requirement, ...] = (
     kept("prices", "5.5", "Prices and windows come from a maintained package with an override table.",
          PRICES + "windows_come_from_the_package", PRICES + "every_provider_s_default_model_has_a_price",
          PRICES + "the_operator_s_price_goes_before_all_others"),
-    kept("default-model", "5.5", "Default: configured, else first provider with a key, else a reachable Ollama, else none.",
+    kept("default-model", "5.5",
+         "Default: configured, else first provider with a key, else a reachable Ollama, else none.",
          CATALOGUE + "the_default_is_the_configured_model_first",
          CATALOGUE + "the_default_is_that_of_the_first_provider_with_a_key",
          CATALOGUE + "the_default_is_a_reachable_ollama_s_first_model"),
@@ -262,7 +265,8 @@ REQUIREMENTS: tuple[Requirement, ...] = (
     kept("definitions", "5.6", "Agent definitions in Markdown, listed and checked.",
          COMMANDS + "agent_definitions_are_listed_and_checked"),
     # 6. Subsystems: store, journal, checkpoints -----------------------------------------------------------------------
-    kept("journal", "6 store", "Steps intent, done, failed, unknown; no gap; payloads content-addressed and stored once.",
+    kept("journal", "6 store",
+         "Steps intent, done, failed, unknown; no gap; payloads content-addressed and stored once.",
          READING + "a_journal_is_read_in_pieces_and_has_no_gap", STORE + "a_store_keeps_the_contract",
          CRASH + "a_kernel_that_dies_at_a_sampled_commit_comes_back_whole"),
     kept("journal-growth", "6 store", "Growth is at most 1.5 times the payload.",
@@ -278,7 +282,8 @@ REQUIREMENTS: tuple[Requirement, ...] = (
     kept("request-identity", "6 store", "A request is answered once, in its place, whatever id the model gives it.",
          REQUESTS + "a_model_that_uses_one_id_in_every_turn_gets_every_answer",
          REQUESTS + "a_model_that_uses_one_id_twice_in_a_turn_gets_both_answers"),
-    kept("checkpoint", "6 checkpoint", "A checkpoint is a journal position and a workspace manifest, at a turn boundary.",
+    kept("checkpoint", "6 checkpoint",
+         "A checkpoint is a journal position and a workspace manifest, at a turn boundary.",
          SAVED + "a_checkpoint_waits_for_the_turn_under_way",
          READING + "a_checkpoint_is_shown_to_its_owner_and_nobody_else"),
     kept("restore", "6 checkpoint", "Restore is a new process with its files, on any model; it repeats no effect.",
@@ -313,7 +318,8 @@ REQUIREMENTS: tuple[Requirement, ...] = (
     kept("watchdog", "5 processes", "A turn without a sign of life is ended; one that waits is not.",
          LIMITS + "a_turn_that_shows_no_sign_of_life_is_ended_and_named",
          LIMITS + "an_agent_that_waits_for_a_person_is_not_taken_for_hung"),
-    open_("admission-learned", "6 admission", "Requests and tokens per minute, learned from headers; AIMD; circuit breaker.",
+    open_("admission-learned", "6 admission",
+          "Requests and tokens per minute, learned from headers; AIMD; circuit breaker.",
           "A lane bounds calls in flight and honours Retry-After; rates are not learned yet."),
     open_("fallback-chain", "6 admission", "A fallback chain of models.", "An agent stays on the model it was given."),
     kept("budget-words", "6 budgets", "A refused call says which budget and how much is left.",
@@ -337,7 +343,8 @@ REQUIREMENTS: tuple[Requirement, ...] = (
          REQUESTS + "more_calls_than_a_turn_may_have_are_refused_one_by_one",
          REQUESTS + "nothing_after_an_exit_is_done"),
     kept("streaming", "6 loop", "Progress streams to whoever waits.",
-         WORDS + "the_words_of_a_model_are_heard_while_it_writes", TOOLS + "progress_reaches_a_client_that_asks_for_it"),
+         WORDS + "the_words_of_a_model_are_heard_while_it_writes",
+         TOOLS + "progress_reaches_a_client_that_asks_for_it"),
     # 6. Context and search --------------------------------------------------------------------------------------------
     kept("stable-prefix", "6 context", "Nothing is re-ordered or evicted between compactions.",
          PAGING + "the_prompt_only_grows_between_compactions",
@@ -398,7 +405,8 @@ REQUIREMENTS: tuple[Requirement, ...] = (
          ASKED + "a_rule_can_ask_about_a_call_of_the_kernel_itself",
          POLICY + "a_rule_on_an_argument_speaks_only_of_calls_that_have_it", ASKED + "a_deny_rule_beats_a_grant"),
     kept("attenuation", "6 security", "Capabilities only shrink from parent to child.",
-         LIFE + "a_child_cannot_have_more_than_its_parent", RIGHTS + "a_descendant_never_may_what_its_ancestor_may_not"),
+         LIFE + "a_child_cannot_have_more_than_its_parent",
+         RIGHTS + "a_descendant_never_may_what_its_ancestor_may_not"),
     kept("approvals", "6 security", "Approvals are durable, bound to a digest, claimed once, expiring.",
          LIFE + "an_unsafe_tool_waits_for_a_person_and_the_answer_is_claimed_once",
          ASKED + "a_question_outlives_the_kernel_that_asked_it",
@@ -448,7 +456,8 @@ REQUIREMENTS: tuple[Requirement, ...] = (
          TIDY + "the_changelog_has_the_form_of_keep_a_changelog",
          TIDY + "the_version_is_the_same_wherever_it_is_told"),
     kept("examples", "7", "Examples assert and exit non-zero.", EXAMPLES + "an_example_holds"),
-    kept("pins-exact", "8", "constraints.txt pins every version exactly.", SHIPPED + "every_dependency_is_pinned_exactly"),
+    kept("pins-exact", "8", "constraints.txt pins every version exactly.",
+         SHIPPED + "every_dependency_is_pinned_exactly"),
     kept("demo", "8", "make demo shows the main job end to end.",
          DEMO + "the_demo_holds_every_claim_and_leaves_nothing_behind"),
     kept("desktop-example", "8", "claude_desktop_config.example.json starts our command.",

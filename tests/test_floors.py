@@ -44,7 +44,7 @@ THIRD_PARTIES = {
     "starlette": {"web", "dashboard", "testing"},
     "uvicorn": {"web", "testing"},
     "prometheus_client": {"metrics"},
-    "cryptography": {"audit"},
+    "cryptography": {"audit", "cli"},
 }
 """Each foreign package, and the only parts of the tree that may know it."""
 

@@ -62,8 +62,8 @@ MACHINE_PATH = re.compile(r"(?<![\w.~}])/(?:root|work)/\S+|(?<![\w.~}])/home/(?!
 REGISTRY = re.compile(r"https?://\S+/simple\b|https?://[^\s/]*(?:artifactory|nexus|devpi|mirror)[^\s/]*/")
 EXAMPLE_PATHS = frozenset(
     {
-        ("aos_mcp/testing/sandbox_checks.py", "/root/.ssh/id_rsa"),  # must not be readable from a sandbox
-        ("aos_mcp/testing/sandbox_checks.py", "/root/.bashrc"),
+        ("aos_mcp/testing/sandbox_escapes.py", "/root/.ssh/id_rsa"),  # must not be readable from a sandbox
+        ("aos_mcp/testing/sandbox_escapes.py", "/root/.bashrc"),
         ("tests/proxy/test_host_config.py", "/work/aos-mcp"),  # in a configuration that is only parsed
     }
 )

@@ -95,7 +95,7 @@ def imported(path: Path) -> Iterator[tuple[int, str]]:
 
 
 @cache
-def tests() -> frozenset[str]:
+def known_tests() -> frozenset[str]:
     """Return the id of every test there is, as pytest names it, without parameters."""
     found = set()
     for path in (ROOT / "tests").rglob("test_*.py"):

@@ -126,6 +126,9 @@ class SearchPagesArgs(Args):
     k: Annotated[int, Field(ge=1, le=limits.SEARCH_MAX)] = 5
     pid: PidOrPrefix | None = None
     kind: PageKind | None = None
+    source: Annotated[str, Field(max_length=limits.NAME_CHARS_MAX, description="who wrote it")] | None = None
+    since: Annotated[float, Field(description="seconds since the epoch")] | None = None
+    until: float | None = None
 
 
 class CheckpointArgs(Args):

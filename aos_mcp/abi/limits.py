@@ -63,7 +63,11 @@ EMBED_PART_CHARS = 1_000  # About the 256 tokens a small model reads.
 EMBED_PARTS_MAX = 4  # Of one page; what is beyond is found by its words.
 EMBED_BEFORE_CHARS = 300  # Of the page before, put in front: a short answer means little without its question.
 EMBED_PAGES = 16  # Pages embedded between two commits: what a crash costs.
+EMBED_TEXTS = 16  # Texts in one call of the embedder, in the background.
 EMBED_REST_S = 60.0  # Between two tries of an embedder that failed.
+EMBED_LOOK_S = 60.0  # Between two looks at the store when nothing is heard.
+EMBED_QUIET_S = 0.5  # Pages come in bursts.
+VECTOR_DROP = 1_000  # Vectors of a former model dropped in one unit: other writers come between.
 SEARCH_EXCERPT_CHARS = 80  # On either side of the first word that matches.
 
 # Sandbox -------------------------------------------------------------------------------------------------------------

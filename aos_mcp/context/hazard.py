@@ -1,15 +1,16 @@
 """How likely a page is asked for again, learned from the page table as it stands.
 
-Owns the estimate. It starts from a prior, and every use and every fault on record moves it: those of the page itself,
-and those of all pages of its class (its kind and the tool it came from). Pure: the same table gives the same figures.
-Time is counted in turns of the model, so that an agent that waited is not taken for one that lost interest.
+Owns the estimate. It follows how long a page has lain unused, which says more than all else, and it is learned: each
+page on record tells how long pages of its class (its kind and the tool it came from) lay before they were used, or
+have lain in vain. Where little is on record a prior speaks. Pure: the same table gives the same figures. Time is
+counted in turns of the model, so that an agent that waited is not taken for one that lost interest.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import exp
 
 from aos_mcp.abi.page import Page, PageKind
@@ -17,13 +18,15 @@ from aos_mcp.abi.page import Page, PageKind
 Similarity = Callable[[Page], float]
 """How near a page is to what the agent is working on: 0 not at all, 1 the same."""
 
-PRIOR_USES = 1.0  # The prior of a class weighs as much as so many uses,
-PRIOR_RATE = 0.02  # spread over turns at this rate: a middling page is asked for once in fifty turns.
-PRIOR_RATE_REPLY = 0.002  # What a model said itself is rarely asked for.
-PAGE_WEIGHT = 0.5  # The class weighs as much as so many uses of a page itself; pages of a class differ widely.
-IDLE_TURNS = 40.0  # A page that was not used for so long is half as likely to be.
+AGES = (0.0, 5.0, 15.0, 40.0, 100.0, float("inf"))
+"""Turns without use at which the likelihood of one changes."""
+PRIOR = (0.06, 0.02, 0.005, 0.0015, 0.0006)
+"""Uses a turn between those ages, as in recorded sessions, of pages of which nothing else is known."""
+PRIOR_REPLY_PART = 0.1  # What a model said itself is rarely asked for.
+PRIOR_TURNS = 40.0  # The prior weighs as much as so many turns on record; so does the kind against the class.
 
 _WORD = re.compile(r"[^\W_]{3,}")
+_Rates = tuple[float, ...]
 
 
 class Hazard:
@@ -33,16 +36,11 @@ class Hazard:
         self, pages: Sequence[Page], now: float, task_words: frozenset[str], similarity: Similarity | None
     ) -> None:
         self._turn_at = sorted(page.created_at for page in pages if page.kind is PageKind.REPLY)
-        self._now = now
         self._task_words = task_words
         self._similarity = similarity
-        uses: dict[tuple[PageKind, str], float] = {}
-        exposure: dict[tuple[PageKind, str], float] = {}
-        for page in pages:
-            key = _class(page)
-            uses[key] = uses.get(key, PRIOR_USES) + page.uses
-            exposure[key] = exposure.get(key, PRIOR_USES / _prior(page)) + self.turns_since(page.created_at)
-        self._rate = {key: uses[key] / exposure[key] for key in uses}
+        prior = {kind: _prior(kind) for kind in PageKind}
+        by_kind = self._learn(pages, lambda page: (page.kind, ""), lambda key: prior[key[0]])
+        self._rates = self._learn(pages, _class, lambda key: by_kind[key[0], ""])
 
     @property
     def turns(self) -> int:
@@ -55,14 +53,40 @@ class Hazard:
 
     def within(self, page: Page, turns: float) -> float:
         """Return how likely the page is asked for within so many turns, 0 to 1."""
-        return 1.0 - exp(-self.rate(page) * turns)
+        idle = self.turns_since(page.used_at)
+        expected = sum(
+            rate * max(0.0, min(idle + turns, end) - max(idle, begin))
+            for rate, begin, end in zip(self._rates[_class(page)], AGES, AGES[1:], strict=False)
+        )
+        weight = (0.4 + 1.2 * page.importance) * (1.0 + 2.0 * self._near(page)) * (1.0 + page.faults)
+        return 1.0 - exp(-expected * weight)
 
-    def rate(self, page: Page) -> float:
-        """Return how often the page is asked for, a turn."""
-        own = PAGE_WEIGHT + page.uses
-        rate = own / (PAGE_WEIGHT / self._rate[_class(page)] + self.turns_since(page.created_at))
-        idle = IDLE_TURNS / (IDLE_TURNS + self.turns_since(page.used_at))
-        return rate * idle * (0.4 + 1.2 * page.importance) * (1.0 + 2.0 * self._near(page))
+    def _learn(
+        self,
+        pages: Sequence[Page],
+        key_of: Callable[[Page], tuple[PageKind, str]],
+        before: Callable[[tuple[PageKind, str]], _Rates],
+    ) -> Mapping[tuple[PageKind, str], _Rates]:
+        """Return uses a turn by age: what is on record, and `before` where that is little."""
+        uses: dict[tuple[PageKind, str], list[float]] = {}
+        turns: dict[tuple[PageKind, str], list[float]] = {}
+        for page in pages:
+            key = key_of(page)
+            seen = uses.setdefault(key, [0.0] * len(PRIOR))
+            lain = turns.setdefault(key, [0.0] * len(PRIOR))
+            idle = self.turns_since(page.used_at)
+            gap = (self.turns_since(page.created_at) - idle) / page.uses if page.uses else 0.0
+            if page.uses:
+                seen[bisect_right(AGES, gap) - 1] += page.uses
+            for place, (begin, end) in enumerate(zip(AGES, AGES[1:], strict=False)):
+                lain[place] += page.uses * max(0.0, min(gap, end) - begin) + max(0.0, min(idle, end) - begin)
+        return {
+            key: tuple(
+                (seen + PRIOR_TURNS * rate) / (lain + PRIOR_TURNS)
+                for seen, lain, rate in zip(uses[key], turns[key], before(key), strict=True)
+            )
+            for key in uses
+        }
 
     def _near(self, page: Page) -> float:
         if self._similarity is not None:
@@ -75,5 +99,5 @@ def _class(page: Page) -> tuple[PageKind, str]:
     return page.kind, page.source.partition(":")[0]
 
 
-def _prior(page: Page) -> float:
-    return PRIOR_RATE_REPLY if page.kind is PageKind.REPLY else PRIOR_RATE
+def _prior(kind: PageKind) -> _Rates:
+    return tuple(rate * PRIOR_REPLY_PART for rate in PRIOR) if kind is PageKind.REPLY else PRIOR

@@ -50,9 +50,12 @@ async def approve(call: Call, action: Action, process: Process | None) -> None:
 
 
 def stale(tx: Transaction, now: float) -> list[Approval]:
-    """Return open questions that have expired or whose asker has ended."""
+    """Return open questions whose asker has ended, and those of a host that have expired.
+
+    An agent that lives sees for itself that its question has expired, and goes on without.
+    """
     waiting = tx.approval_list(owner=None, states=[ApprovalState.PENDING], limit=APPROVALS_PENDING_MAX)
-    return [approval for approval in waiting if approval.expires_at <= now or asker_ended(tx, approval)]
+    return [row for row in waiting if asker_ended(tx, row) or (row.pid is None and row.expires_at <= now)]
 
 
 def withdraw(tx: Transaction, now: float) -> None:

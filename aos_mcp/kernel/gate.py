@@ -20,6 +20,7 @@ from aos_mcp.abi.calls import TABLE
 from aos_mcp.abi.capability import Caller, CallerKind
 from aos_mcp.abi.errors import AosError, Cancelled, Denied, Internal, Invalid, NotFound
 from aos_mcp.abi.journal import EffectClass, Step, StepState
+from aos_mcp.abi.limits import MOUNT_WAKE_S
 from aos_mcp.abi.process import Process
 from aos_mcp.abi.syscall import Audience, Reach, Syscall
 from aos_mcp.kernel import journal, table
@@ -120,6 +121,9 @@ class Gate:
         return result
 
     async def _authorize(self, call: Call, process: Process | None) -> None:
+        named = call.arguments.get("name")
+        if call.row.name == "call_tool" and isinstance(named, str) and self._machine.mounts.tool(named) is None:
+            await self._machine.mounts.settled(MOUNT_WAKE_S)  # what a tool may do is known once its server is up
         action = self._action(call, process)
         if call.row.audience is Audience.HOSTS and call.caller.kind is CallerKind.AGENT:
             raise Denied(f"{call.row.name} is not for agents.", "Ask the host with send_message(to='host').")

@@ -22,6 +22,7 @@ from aos_mcp.abi.settings import Settings
 from aos_mcp.kernel.budget import as_budget
 from aos_mcp.kernel.calls.handlers import HANDLERS
 from aos_mcp.kernel.gate import Gate
+from aos_mcp.kernel.indexer import run_indexer
 from aos_mcp.kernel.loop import Loop
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.kernel.pins import run_pins
@@ -87,6 +88,7 @@ class Kernel:
             async with anyio.create_task_group() as group:
                 group.start_soon(run_sealer, machine)
                 group.start_soon(run_pins, machine, self._owner)
+                group.start_soon(run_indexer, machine)
                 group.start_soon(self._prove_sandbox)
                 await Loop(machine, self._gate).run()
         finally:

@@ -24,7 +24,7 @@ from aos_mcp.abi.settings import Settings
 from aos_mcp.kernel.admission import Admission
 from aos_mcp.kernel.bus import Bus
 from aos_mcp.metrics.registry import Metrics
-from aos_mcp.ports import Clock, Entropy, Models, Mounts, Sandbox, Store, Workspaces
+from aos_mcp.ports import Clock, Embedder, Entropy, Models, Mounts, Sandbox, Store, Workspaces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +60,8 @@ class Machine:
     metrics: Metrics
     admission: Admission
     started_at: float
+    embedder: Embedder | None = None
+    """Gives pages and queries their vectors; without one, search goes by words."""
     bus: Bus = field(default_factory=Bus)
     running: dict[Pid, anyio.CancelScope] = field(default_factory=dict)
     """Turns under way; a kill cancels the scope."""

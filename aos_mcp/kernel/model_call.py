@@ -8,6 +8,7 @@ next boot charges in full.
 from __future__ import annotations
 
 import json
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import lru_cache
 
@@ -85,11 +86,13 @@ class ModelCall:
 
     async def _generate(self, prompt: Prompt, process: Process | None) -> Completion:
         machine = self._machine
-        with machine.acting(process.pid if process is not None else None):  # a parked lane may take its time
-            async with machine.admission.slot(self._model.name):
-                self._sent = True
-                with anyio.fail_after(MODEL_CALL_S):
-                    return await self._model.complete(prompt, self._deliver(process))
+        async with AsyncExitStack() as lane:
+            with machine.acting(process.pid if process is not None else None):  # a parked lane may take its time
+                await lane.enter_async_context(machine.admission.slot(self._model.name))
+            self._sent = True
+            with anyio.fail_after(MODEL_CALL_S):
+                return await self._model.complete(prompt, self._deliver(process))
+        raise AssertionError("the lane never swallows what a call raises")
 
     def settle(self, tx: Transaction, completion: Completion) -> None:
         """Charge what was used and finish the journal step, also where the process has ended meanwhile."""

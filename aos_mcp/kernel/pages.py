@@ -6,6 +6,7 @@ from aos_mcp.abi.handle import PageId, Pid
 from aos_mcp.abi.limits import RESULT_TOKENS_MAX
 from aos_mcp.abi.page import OUTSIDE, Page, PageKind
 from aos_mcp.abi.process import Process
+from aos_mcp.context.layout import decode_reply
 from aos_mcp.context.tokens import count
 from aos_mcp.ports import Entropy, Transaction
 
@@ -65,6 +66,16 @@ def make(
     )
     tx.page_insert(page, text)
     return page
+
+
+def readable(tx: Transaction, page: Page) -> str:
+    """Return a page's text; a reply is shown with the calls it made."""
+    body = tx.payload_get(page.digest)
+    assert body is not None, "a page names a payload that is not stored"
+    if page.kind is not PageKind.REPLY:
+        return body.decode()
+    reply = decode_reply(body)
+    return "\n".join([reply.text, *(f"[called {q.name} {q.arguments}]" for q in reply.requests)]).strip()
 
 
 def keep_result(tx: Transaction, process: Process, text: str, *, entropy: Entropy, now: float) -> None:

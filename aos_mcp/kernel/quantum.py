@@ -195,8 +195,9 @@ class Quantum:
         return await self._machine.store.write(leave)
 
     def _settle(self, tx: Transaction, call: ModelCall, completion: Completion) -> tuple[Page | None, Process] | None:
-        """Put the reply on record: money, journal, page and state in one transaction; only money and journal, and
-        None, where the process is no longer ours.
+        """Put the reply on record: money, journal, page and state in one transaction.
+
+        Where the process is no longer ours, only money and journal, and the answer is None.
         """
         now, reply = self._machine.clock.now(), completion.reply
         call.settle(tx, completion)

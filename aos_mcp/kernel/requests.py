@@ -15,7 +15,7 @@ import anyio
 from aos_mcp.abi.calls import TABLE
 from aos_mcp.abi.capability import Caller, CallerKind
 from aos_mcp.abi.completion import ToolRequest
-from aos_mcp.abi.errors import AosError, BudgetExhausted, Invalid, LimitExceeded, UnknownOutcome
+from aos_mcp.abi.errors import AosError, Invalid, LimitExceeded, UnknownOutcome
 from aos_mcp.abi.journal import EffectClass, Step, StepState
 from aos_mcp.abi.limits import TOOL_REQUESTS_PER_TURN_MAX
 from aos_mcp.abi.page import Page, PageKind

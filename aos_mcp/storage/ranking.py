@@ -24,9 +24,9 @@ class Weights:
     """Of its score a page lends to the one behind it."""
     behind: float = 0.35
     """Of its score a page lends to the one before it."""
-    context: float = 0.5
+    context: float = 0.4
     """Of the strength of its context, the strongest being 1."""
-    source: float = 0.3
+    source: float = 0.5
     """What a page gains, as a part of its score, when the query names who wrote it and nobody else."""
 
 

@@ -20,7 +20,7 @@ from aos_mcp.kernel.admission import Admission
 from aos_mcp.kernel.kernel import Kernel
 from aos_mcp.kernel.machine import Machine, Seal
 from aos_mcp.metrics.registry import Metrics
-from aos_mcp.ports import Clock, Entropy, Models, Mounts, Sandbox, Store
+from aos_mcp.ports import Clock, Embedder, Entropy, Models, Mounts, Sandbox, Store
 from aos_mcp.sandbox.workspace import DirectoryWorkspaces
 from aos_mcp.storage.sqlite import open_sqlite
 from aos_mcp.testing.devices import RecordingMounts, RecordingSandbox
@@ -57,6 +57,7 @@ async def kernel_on(
     entropy: Entropy | None = None,
     definitions: Mapping[str, AgentDefinition] | None = None,
     store: Store | None = None,
+    embedder: Embedder | None = None,
 ) -> AsyncIterator[TestKernel]:
     """Boot a kernel in `home`, run it while the context lasts, and stop it cleanly.
 
@@ -82,6 +83,7 @@ async def kernel_on(
             metrics=Metrics(),
             admission=Admission(settings.providers, clock),
             started_at=clock.now(),
+            embedder=embedder,
         )
         kernel = Kernel(machine, OWNER)
         async with anyio.create_task_group() as group:

@@ -13,11 +13,13 @@ import mcp_types as types
 import pytest
 
 from aos_mcp.abi.calls import ROWS
+from aos_mcp.abi.errors import ApprovalRequired
 from aos_mcp.abi.journal import EffectClass
 from aos_mcp.abi.mount import ToolOutcome
 from aos_mcp.testing.devices import RecordingMounts, RecordingSandbox, a_tool
 from aos_mcp.testing.model import says
 from aos_mcp.tools.catalog import TEXT_OF, tools
+from aos_mcp.tools.render import error_result
 from tests.surface.conftest import ERAS, MODERN, serving
 
 CHARS_PER_TOKEN = 4
@@ -60,6 +62,13 @@ def test_every_schema_is_an_object_schema_that_hosts_can_read() -> None:
             assert schema["type"] == "object"
             assert "anyOf" not in schema
             assert "$ref" not in json.dumps(schema)
+
+
+@pytest.mark.parametrize("tool", tools(), ids=lambda tool: tool.name)
+def test_an_error_goes_by_the_output_schema_that_clients_hold_it_to(tool: types.Tool) -> None:
+    error = error_result(ApprovalRequired("Wait.", "Ask.", approval_id="ap_x")).structured_content
+    if tool.output_schema is not None:
+        jsonschema.Draft202012Validator(tool.output_schema).validate(error)
 
 
 def test_a_host_is_told_which_tools_only_read() -> None:

@@ -13,12 +13,12 @@ from aos_mcp.abi.limits import PAGE_BYTES_MAX, RESULT_TOKENS_MAX
 from aos_mcp.abi.message import HOST
 from aos_mcp.abi.page import OUTSIDE, Page, PageKind
 from aos_mcp.abi.process import Process
-from aos_mcp.context.layout import decode_reply
 from aos_mcp.context.page_table import resident_tokens
 from aos_mcp.context.tokens import count
 from aos_mcp.kernel import pages
 from aos_mcp.kernel.call import Call
 from aos_mcp.kernel.calls import views
+from aos_mcp.kernel.indexer import query_vector
 from aos_mcp.ports import Transaction
 
 PAGE_IN_CHARS = RESULT_TOKENS_MAX * 3
@@ -70,7 +70,7 @@ async def page_in(call: Call, args: a.PageInArgs) -> r.PageInResult:
     def work(tx: Transaction) -> r.PageInResult:
         page = find_page(tx, call, args.page_id)
         call.subject = page.page_id
-        text = readable(tx, page)
+        text = pages.readable(tx, page)
         end = args.offset + (args.limit or PAGE_IN_CHARS)
         content = text[args.offset : end]
         if call.caller.pid is not None:  # a person who looks is no reason to keep a page
@@ -80,16 +80,6 @@ async def page_in(call: Call, args: a.PageInArgs) -> r.PageInResult:
         return r.PageInResult(content=content, tokens=count(content), next_offset=end if end < len(text) else None)
 
     return await call.commit(work)
-
-
-def readable(tx: Transaction, page: Page) -> str:
-    """Return a page's text; a reply is shown with the calls it made."""
-    body = tx.payload_get(page.digest)
-    assert body is not None, "a page names a payload that is not stored"
-    if page.kind is not PageKind.REPLY:
-        return body.decode()
-    reply = decode_reply(body)
-    return "\n".join([reply.text, *(f"[called {q.name} {q.arguments}]" for q in reply.requests)]).strip()
 
 
 def find_page(tx: Transaction, call: Call, page_id: str) -> Page:
@@ -125,13 +115,23 @@ def _ancestry(tx: Transaction, process: Process) -> set[Pid]:
 
 
 async def search(call: Call, args: a.SearchPagesArgs) -> r.SearchPagesResult:
-    """Search by words: an agent its tree and the shared memory, a host everything of its owner."""
+    """Search by words and by meaning: an agent its tree and the shared memory, a host everything of its owner."""
+    near = await query_vector(call.machine, args.query)
 
     def work(tx: Transaction) -> r.SearchPagesResult:
         pid = call.find(tx, args.pid).pid if args.pid else None
         program = call.own(tx).program if call.caller.pid is not None else None
         hits = tx.page_search(
-            args.query, owner=call.caller.principal, pid=pid, kind=args.kind, program=program, limit=args.k
+            args.query,
+            owner=call.caller.principal,
+            near=near,
+            pid=pid,
+            kind=args.kind,
+            program=program,
+            source=args.source,
+            since=args.since,
+            until=args.until,
+            limit=args.k,
         )
         return r.SearchPagesResult(
             hits=[
