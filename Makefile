@@ -17,7 +17,7 @@ NPM_INSTALL := npm install --prefix $(NODE) --save-exact --no-audit --no-fund --
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup system demo test conformance bench check constraints clean
+.PHONY: help setup system demo test soak check conformance bench constraints clean
 
 help: ## Say what there is.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,7 +26,10 @@ demo: $(READY) $(NODE)/files.ready ## Two agents through a crash of the kernel; 
 	@$(BIN)/aos demo --node-modules $(NODE)/node_modules $(if $(MODEL),--model $(MODEL))
 
 test: $(READY) $(NODE)/files.ready $(NODE)/tools.ready ## All tests; PYTEST_ARGS goes to pytest.
-	@PATH="$(CURDIR)/$(NODE)/node_modules/.bin:$$PATH" $(BIN)/pytest $(PYTEST_ARGS)
+	@PATH="$(CURDIR)/$(NODE)/node_modules/.bin:$$PATH" $(BIN)/pytest -m "not hosts and not soak" $(PYTEST_ARGS)
+
+soak: $(READY) ## The long sweeps: a kernel that dies at every commit of a run.
+	@$(BIN)/pytest -m soak $(PYTEST_ARGS)
 
 conformance: $(READY) $(NODE)/tools.ready ## The protocol's own conformance suite alone.
 	@$(BIN)/pytest -m conformance $(PYTEST_ARGS)

@@ -227,7 +227,8 @@ class Play:
             self._fetch(missing)
         self._send(step.output_tokens)
         for name in step.refs:
-            context.use(name)
+            if name not in step.new:  # that a page is read as it comes says nothing of what follows
+                context.use(name)
 
     def _fetch(self, missing: Sequence[Page]) -> None:
         context, bill = self._context, self.bill

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -247,28 +247,37 @@ def _messages(run: Mapping[str, object]) -> list[Mapping[str, object]]:
 
 
 def _transcript(name: str, messages: Sequence[Mapping[str, object]]) -> Trace:
-    """Return the trace of a transcript: a page is used where a reply holds words that few other pages have."""
+    """Return the trace of a transcript: a page is used where a reply holds words that few other pages have.
+
+    Such a word is credited to the newest page that a tool or a person wrote; the model's own echo of it counts only
+    where no such page has it.
+    """
     system = next((count(str(m["content"])) for m in messages if m["role"] == "system"), SYSTEM_TOKENS)
     spoken = [message for message in messages if message["role"] != "system"]
     texts = [f"{message.get('content') or ''} {json.dumps(message.get('tool_calls') or '')}" for message in spoken]
-    words = [frozenset(_WORD.findall(text)) for text in texts]
+    words = [frozenset(word.strip("-.@_") for word in _WORD.findall(text)) for text in texts]
     spread = Counter(word for each in words for word in each)
     common = max(2.0, DISTINCTIVE_PART * len(spoken))
     pages: dict[str, TracePage] = {}
     holder: dict[str, str] = {}
+    said: dict[str, str] = {}
     new: list[str] = []
     steps: list[Step] = []
     for number, message in enumerate(spoken):
         telling = [word for word in words[number] if spread[word] <= common]
         tokens = max(1, count(texts[number]))
         if message["role"] == "assistant":
-            refs = sorted({holder[word] for word in telling if word in holder})
+            known = ChainMap(holder, said)
+            refs = sorted({known[word] for word in telling if word in known})
             steps.append(Step(tuple(new), tuple(refs), tokens, 15.0))
             new = []
         kind = {"assistant": "assistant", "tool": "tool_result"}.get(str(message["role"]), "user")
         page = TracePage(f"p{number}", tokens, kind, str(message.get("name") or ""))
         pages[page.page_id] = page
         new.append(page.page_id)
-        holder.update(dict.fromkeys(telling, page.page_id))
+        if kind == "assistant":
+            said.update(dict.fromkeys(telling, page.page_id))
+        else:
+            holder.update(dict.fromkeys(telling, page.page_id))
     listed = {page_id for step in steps for page_id in step.new}
     return Trace(name, system, {key: page for key, page in pages.items() if key in listed}, tuple(steps))

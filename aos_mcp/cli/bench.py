@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from aos_mcp.abi.errors import ErrorCode
+from aos_mcp.abi.errors import AosError, ErrorCode
 from aos_mcp.cli import output
 from aos_mcp.cli.failure import CliError
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="start, syscall, or all")] = "all",
+    name: Annotated[str, typer.Argument(help="start, syscall, paging, or all")] = "all",
+    traces: Annotated[
+        Path | None, typer.Option("--traces", help="Also play this file: aos-trace/1, or tau-bench trajectories.")
+    ] = None,
     json_: output.AsJson = False,
 ) -> None:
     """Measure and print figures, each beside a peer measured in the same run where there is one."""
     # What is measured loads the whole kernel and the SDK; no other command should pay for that.
-    from aos_mcp.bench import start, syscall
+    from aos_mcp.bench import paging, start, syscall
     from aos_mcp.bench.figures import Figure, machine
 
-    known: Mapping[str, Callable[[], list[Figure]]] = {"start": start.run, "syscall": syscall.run}
+    known: Mapping[str, Callable[[], list[Figure]]] = {"start": start.run, "syscall": syscall.run, "paging": lambda: paging.run(traces)}
     with output.reporting(json_):
         if name != "all" and name not in known:
             raise CliError(ErrorCode.INVALID, f"There is no benchmark {name!r}.", f"Known: {', '.join(known)}, all.")
-    figures = [figure for key, run in known.items() if name in {key, "all"} for figure in run()]
+        try:
+            figures = [figure for key, run in known.items() if name in {key, "all"} for figure in run()]
+        except AosError as error:
+            raise CliError(error.code, error.message, error.hint) from None
     if json_:
         output.document({"machine": machine(), "figures": [figure.as_json() for figure in figures]})
         return

@@ -14,7 +14,7 @@ TITLE_CHARS_MAX = 80  # A title that needs more is a text.
 FIRST_LINE_CHARS_MAX = 80  # Enough to recognise a page; more would be a second copy of it.
 FRAME_TOKENS = 48  # The words around title and first line; half of it is the page id, which is random base32.
 CHARS_PER_TOKEN = 4
-COLLAPSED_TOKENS = 24  # The line that stands for pages whose own handles are not listed.
+COLLAPSED_TOKENS = 12  # The line that stands for pages whose own handles are not listed.
 
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 """Unicode categories that no reader sees: controls, formats (bidi among them), surrogates, private use, separators."""
@@ -39,7 +39,7 @@ def handle_line(page: Page, first_line: str) -> str:
 
 def collapsed_line(count: int) -> str:
     """Return the one line that stands for `count` pages whose own handles are not listed."""
-    return f"[paged out] {count:,} more pages · search_pages(query=…) finds them, page_in reads them"
+    return f"[paged out] {count:,} more pages · search_pages finds them"
 
 
 def handle_tokens(page: Page) -> int:

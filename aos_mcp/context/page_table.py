@@ -11,8 +11,10 @@ from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.page import STATIC_KINDS, Page, PageKind
 from aos_mcp.context.handle import COLLAPSED_TOKENS, handle_tokens
 
-BATCH_LISTED_MAX = 16  # Handles of one compaction that are listed, its largest pages; search finds the others.
-LISTED_MIN = 64  # Handles of all compactions together: at twice as many the oldest give way,
+LISTED_TOKENS_MIN = 128  # Of a result; a handle for less would be half of what it stands for.
+TURN_KINDS = frozenset({PageKind.MESSAGE, PageKind.REPLY, PageKind.RESULT})
+BATCH_LISTED_MAX = 8  # Handles of one compaction that are listed, its largest pages; search finds the others.
+LISTED_MIN = 32  # Handles of all compactions together: at twice as many the oldest give way,
 LISTED_MAX = 2 * LISTED_MIN  # all at once, so that the prefix rarely changes for it.
 
 
@@ -24,22 +26,38 @@ def in_window(page: Page) -> bool:
 def listed(pages: Iterable[Page]) -> frozenset[PageId]:
     """Return the pages out of the window whose handles are shown; the others are counted where they stood.
 
-    The choice follows from what never changes while a page is out, so it is stable between compactions. A reply whose
-    result left with it needs no handle of its own: the result's says what it was about.
+    The choice follows from what never changes while a page is out, so it is stable between compactions.
     """
-    pages = list(pages)
-    absent = [page for page in pages if not in_window(page)]
-    with_result = {page.group for page in absent if page.kind is PageKind.RESULT}
     batches: dict[float, list[Page]] = {}
-    for page in absent:
-        if page.kind is not PageKind.REPLY or group_key(page) not in with_result:
-            batches.setdefault(page.left_at or 0.0, []).append(page)
+    for page in worth_a_handle([page for page in pages if not in_window(page)]):
+        batches.setdefault(page.left_at or 0.0, []).append(page)
     shown: list[Page] = []
     for left_at in sorted(batches):
         largest = sorted(batches[left_at], key=lambda page: (-page.tokens, page.position, page.page_id))
         shown += in_order(largest[:BATCH_LISTED_MAX])
     gone = max(0, len(shown) - LISTED_MIN) // LISTED_MIN * LISTED_MIN
     return frozenset(page.page_id for page in shown[gone:])
+
+
+def worth_a_handle(absent: Sequence[Page]) -> list[Page]:
+    """Return the pages that deserve a handle when they are out of the window.
+
+    A reply whose result left with it does not: the result's handle says what it was about. Nor does a turn of the
+    conversation that is shorter than two handles. Notes, plans, documents and summaries do, however short.
+    """
+    with_result = {page.group for page in absent if page.kind is PageKind.RESULT}
+    return [
+        page
+        for page in absent
+        if page.kind not in TURN_KINDS
+        or (page.tokens >= LISTED_TOKENS_MIN and not (page.kind is PageKind.REPLY and group_key(page) in with_result))
+    ]
+
+
+def left_tokens(group: Sequence[Page]) -> int:
+    """Return the tokens of what a group leaves behind, at most: its handles, or the line that counts it."""
+    named = worth_a_handle(group)
+    return max(sum(handle_tokens(page) for page in named), COLLAPSED_TOKENS)
 
 
 def resident_tokens(pages: Sequence[Page]) -> int:

@@ -21,7 +21,7 @@ from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.page import STATIC_KINDS, Page, PageKind
 from aos_mcp.context.handle import handle_tokens
 from aos_mcp.context.hazard import Hazard, Similarity
-from aos_mcp.context.page_table import groups, in_window, listed, resident_tokens
+from aos_mcp.context.page_table import groups, in_window, left_tokens, listed, resident_tokens
 
 GROUPS_KEPT = 2  # The model is working on these.
 ERROR_GROUPS_KEPT = 3  # A model that no longer sees its last error makes it again.
@@ -32,7 +32,7 @@ MARK_DISTANCE_TOKENS = 8_192  # A cut is felt back to the last cache mark; these
 # A cut that nothing forces is made only where it pays. These bound how sure one must be.
 SMALL_LOG_TOKENS = 40_000  # Below it there is too little to gain: most sessions end before a cut has paid.
 TURNS_BETWEEN_CUTS = 12
-HORIZON_PART = 0.5  # A session that has lasted for n turns is taken to last for this part of n more,
+HORIZON_PART = 0.25  # A session that has lasted for n turns is taken to last for this part of n more,
 HORIZON_TURNS_MAX = 80  # and no promise is believed for longer.
 
 # Thrashing: what left is asked for again and again.
@@ -205,18 +205,12 @@ def candidates(pages: Sequence[Page]) -> list[Candidate]:
     for index, whole in enumerate(everything):
         group = tuple(page for page in whole if in_window(page))
         tokens = sum(page.tokens for page in group)
-        freed = tokens - _handles(group)
+        freed = tokens - left_tokens(group)
         fresh_error = index in recent and any(page.is_error for page in group)
         if freed > 0 and index not in newest and not fresh_error and not _stays(group, plan):
             found.append(Candidate(group, freed, tokens, before, total - before - weights[index], index))
         before += weights[index]
     return found
-
-
-def _handles(group: Sequence[Page]) -> int:
-    """Return the tokens of the handles that a group leaves behind, at most."""
-    named = [page for page in group if page.kind is not PageKind.REPLY] or group
-    return sum(handle_tokens(page) for page in named)
 
 
 def _ids(chosen: Sequence[Candidate]) -> tuple[PageId, ...]:

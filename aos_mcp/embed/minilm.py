@@ -101,10 +101,13 @@ class MiniLM:
         # Here, because they take a quarter of a second and 100 MB that nobody should pay who never searches.
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
+        from threadpoolctl import threadpool_limits
         from tokenizers import Tokenizer
 
         from aos_mcp.embed.bert import Encoder
 
+        # numpy's own threads spin while they wait for one another: on a busy machine ten times slower than one thread.
+        threadpool_limits(1, user_api="blas")
         for name, digest in DIGESTS.items():
             self._check(self._folder / name, digest)
         try:

@@ -95,6 +95,21 @@ def _one(name: str, asked: int | None, default: int | None, available: int | Non
     return asked
 
 
+def check_alive(given: Budget, asked: Budget) -> None:
+    """Check that a new process can make its first turn, where nobody asked for a budget of nothing.
+
+    Raises:
+        BudgetExhausted: what is left above it is nothing; it would only be spawned to end.
+    """
+    for name, part, wanted in (
+        ("usd", given.microusd, asked.microusd),
+        ("tokens", given.tokens, asked.tokens),
+        ("turns", given.turns, asked.turns),
+    ):
+        if part == 0 and wanted is None:
+            raise BudgetExhausted(f"No {name} are left for another agent.", "Do the work yourself, or finish.")
+
+
 def check_wall(chain: Sequence[Account], now: float) -> None:
     """Check that time is left for another turn. An account's time runs from its opening, for all that is under it.
 

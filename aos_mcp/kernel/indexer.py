@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 async def run_indexer(machine: Machine) -> None:
-    """Embed what is written while the kernel lives, in the order it was written. Returns at once without an embedder."""
+    """Embed what is written while the kernel lives, in the order it was written; return at once without an embedder."""
     embedder = machine.embedder
     if embedder is None:
         return
@@ -128,11 +128,13 @@ def _read(tx: Transaction, model: str) -> list[tuple[Page, list[str]]]:
     found = []
     for page in tx.vector_missing(model, limit=EMBED_PAGES):
         before = tx.page_before(page)
-        found.append((page, parts_of(page, pages.readable(tx, page), pages.readable(tx, before) if before else "")))
+        found.append(
+            (page, parts_of(page.title, pages.readable(tx, page), pages.readable(tx, before) if before else ""))
+        )
     return found
 
 
-def parts_of(page: Page, text: str, before: str) -> list[str]:
+def parts_of(title: str, text: str, before: str) -> list[str]:
     """Return the texts that stand for a page: pieces of it, cut at blanks, the first behind the end of the page before.
 
     Empty for a page that says nothing.
@@ -140,10 +142,10 @@ def parts_of(page: Page, text: str, before: str) -> list[str]:
     text = text.strip()
     if not text:
         return []
-    title = "" if text.startswith(page.title.rstrip("…")) else f"{page.title}\n"
+    head = "" if text.startswith(title.rstrip("…")) else f"{title}\n"
     pieces = _pieces(text)
     lead = before.strip()[-EMBED_BEFORE_CHARS:]
-    return [f"{lead}\n{title}{pieces[0]}" if lead else f"{title}{pieces[0]}", *(title + each for each in pieces[1:])]
+    return [f"{lead}\n{head}{pieces[0]}".lstrip(), *(head + each for each in pieces[1:])]
 
 
 def _pieces(text: str) -> list[str]:

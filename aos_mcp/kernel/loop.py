@@ -122,8 +122,10 @@ class Loop:
         await machine.store.write(lambda tx: tx.process_renew(machine.node, machine.clock.now() + LEASE_S))
 
     async def _watch(self) -> None:
-        """End turns that show no sign of life or whose time is over, free processes whose turn ended without a word,
-        and withdraw questions that nobody waits for.
+        """Keep the table true to life.
+
+        Ends turns that show no sign of life or whose time is over, frees processes whose turn ended without a word, and
+        withdraws questions that nobody waits for.
         """
         machine = self._machine
         await machine.clock.sleep_until(machine.clock.now() + WATCH_S)

@@ -14,7 +14,7 @@ import anyio
 
 from aos_mcp.abi.completion import Completion, Prompt, ToolRequest
 from aos_mcp.abi.errors import AosError, BudgetExhausted, ModelError, ModelFault
-from aos_mcp.abi.limits import MODEL_RETRY_BASE_S, MODEL_RETRY_CAP_S, MOUNT_WAKE_S
+from aos_mcp.abi.limits import MODEL_RETRIES_MAX, MODEL_RETRY_BASE_S, MODEL_RETRY_CAP_S, MOUNT_WAKE_S
 from aos_mcp.abi.message import Message
 from aos_mcp.abi.page import OUTSIDE, Page, PageKind
 from aos_mcp.abi.process import ExitCode, Process, ProcessState, Signal
@@ -34,11 +34,14 @@ logger = logging.getLogger(__name__)
 MAIL_PER_TURN_MAX = 16
 OUTPUT_TOKENS_DEFAULT = 8_192
 """Of one turn; a model that needs more is asked to go on."""
-RETRIES_MAX = 8
-"""Of faults that are not the provider's own "wait": a broken connection, a cut stream."""
+CUTS_MAX = 8
+"""Replies in a row that end at the token limit; a model that goes on like this never says anything."""
 PATIENT = frozenset({ModelFault.RATE, ModelFault.OVERLOAD})
 """Faults that waiting cures. They never end an agent; its wall-time budget bounds them."""
 IMPATIENT = frozenset({ModelFault.TRANSPORT, ModelFault.CUT_STREAM})
+"""Faults that a new try may cure: `MODEL_RETRIES_MAX` in a row end an agent."""
+PATIENT_FAULTS_MAX = MODEL_RETRIES_MAX // 2
+"""Up to here patient faults lengthen the back-off; beyond it they would use up the tries of the impatient."""
 
 
 class Quantum:
@@ -134,13 +137,13 @@ class Quantum:
         return table_, last, requests
 
     async def _think(self, table_: list[Page]) -> tuple[Page | None, tuple[ToolRequest, ...]]:
-        """Make the model call of this turn; None for the page when the process is over after it."""
+        """Make the model call of this turn; None for the page when the turn is over after it."""
         machine = self._machine
         model = machine.models.resolve(self._process.model)
         info = await model.describe()
         tools = tool_specs(self._process, machine.mounts.tools())
-        wanted = min(OUTPUT_TOKENS_DEFAULT, info.output_tokens_max)
         window = min(info.context_tokens, machine.settings.context.window_tokens or info.context_tokens)
+        wanted = min(OUTPUT_TOKENS_DEFAULT, info.output_tokens_max, window // 2)
         table_ = await self._compact(table_, window - wanted)
         turn = sum(page.kind is PageKind.REPLY for page in table_)
 
@@ -156,9 +159,15 @@ class Quantum:
 
         prompt = await machine.store.read(compose)
         call = ModelCall(machine, model, info, account=self._pid)
-        completion = await call.run(prompt, process=self._process)
+        try:
+            completion = await call.run(prompt, process=self._process)
+        except ModelError as error:
+            if error.fault is not ModelFault.CONTEXT_TOO_LONG or not await self._shrunk(table_):
+                raise
+            return None, ()
+        cuts = cuts_in_a_row(table_)
         with anyio.CancelScope(shield=True):  # the answer is paid for, whoever still wants it
-            settled = await machine.store.write(lambda tx: self._settle(tx, call, completion))
+            settled = await machine.store.write(lambda tx: self._settle(tx, call, completion, cuts))
         if settled is None:
             raise table.Superseded(self._pid)
         page, process = settled
@@ -167,14 +176,27 @@ class Quantum:
         return page, completion.reply.requests
 
     async def _compact(self, table_: list[Page], window: int) -> list[Page]:
-        settings, now = self._machine.settings.context, self._machine.clock.now()
+        settings = self._machine.settings.context
         if not needs_compaction(resident_tokens(table_), window, settings.high_water):
             return table_
+        return await self._leave(table_, int(window * settings.low_water))
+
+    async def _shrunk(self, table_: list[Page]) -> bool:
+        """Halve a context that the provider finds too long, whatever we had counted; False when nothing may leave."""
+        before = resident_tokens(table_)
+        if resident_tokens(await self._leave(table_, before // 2)) >= before:
+            return False
+        process = await self._machine.store.write(self._close)
+        self._machine.process_changed(process)
+        return True
+
+    async def _leave(self, table_: list[Page], target_tokens: int) -> list[Page]:
+        now = self._machine.clock.now()
         task = next((page.title for page in table_ if page.kind is PageKind.TASK), "")
         victims = set(
             choose_victims(
                 table_,
-                target_tokens=int(window * settings.low_water),
+                target_tokens=target_tokens,
                 now=now,
                 task_words=frozenset(task.lower().split()),
             )
@@ -194,8 +216,10 @@ class Quantum:
         self._machine.metrics.compactions.inc()
         return await self._machine.store.write(leave)
 
-    def _settle(self, tx: Transaction, call: ModelCall, completion: Completion) -> tuple[Page | None, Process] | None:
-        """Put the reply on record: money, journal, page and state in one transaction.
+    def _settle(
+        self, tx: Transaction, call: ModelCall, completion: Completion, cuts: int
+    ) -> tuple[Page | None, Process] | None:
+        """Put the reply on record: money, journal, page and state in one transaction. `cuts` were cut before it.
 
         Where the process is no longer ours, only money and journal, and the answer is None.
         """
@@ -219,14 +243,19 @@ class Quantum:
             group=process.position,
         )
         after = process.position + 1 + len(reply.requests)
-        process = tx.process_put(replace(process, position=after, faults=0, wake_at=None, updated_at=now))
+        said = process.result
+        if process.finishing and reply.text:
+            said = tx.payload_put(reply.text.encode())  # beside its last calls: nobody will hear it say more
+        process = tx.process_put(replace(process, position=after, faults=0, wake_at=None, updated_at=now, result=said))
         if reply.requests:
             return page, process
-        if reply.stop == "length" and not process.finishing:
+        if reply.stop == "length" and not process.finishing and cuts < CUTS_MAX:
             return page, self._append(tx, process, CUT, source="kernel")
         code, reason = ExitCode.DONE, "finished"
         if reply.stop == "refused":
             code, reason = ExitCode.FAILED, "The model refused the task."
+        elif reply.stop == "length" and not process.finishing:
+            code, reason = ExitCode.FAILED, f"The model was cut at the token limit {cuts + 1} times in a row."
         elif process.finishing:
             code, reason = ExitCode.TERMINATED, process.exit_reason or "asked to finish"
         pages.keep_result(tx, process, reply.text, entropy=self._machine.entropy, now=now)
@@ -249,7 +278,9 @@ class Quantum:
         """Put the process back in the queue after a model call failed, or end it where waiting cures nothing."""
         machine, now = self._machine, self._machine.clock.now()
         patient, faults = error.fault in PATIENT, self._process.faults + 1
-        if not patient and (error.fault not in IMPATIENT or faults > RETRIES_MAX):
+        if patient:
+            faults = max(self._process.faults, min(faults, PATIENT_FAULTS_MAX))
+        elif error.fault not in IMPATIENT or faults > MODEL_RETRIES_MAX:
             await self._end(ExitCode.FAILED, str(error))
             return
         ceiling = min(MODEL_RETRY_CAP_S, MODEL_RETRY_BASE_S * 2 ** min(faults, 16))
@@ -293,6 +324,17 @@ class Quantum:
                 logger.warning("the turn of %s could not be put on record: %s", self._pid, error)
                 return
             self._machine.process_changed(process)
+
+
+def cuts_in_a_row(table_: list[Page]) -> int:
+    """Return how many of the last replies were cut at the token limit: each was followed by the note that says so."""
+    cuts = 0
+    for page in reversed(table_):
+        if page.kind is PageKind.MESSAGE and (page.source, page.title) == ("kernel", pages.title_of(CUT)):
+            cuts += 1
+        elif page.kind is not PageKind.REPLY:
+            break
+    return cuts
 
 
 def letter(message: Message) -> str:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
-from aos_mcp.abi.limits import SEARCH_CANDIDATES, SEARCH_WIDTH, VECTOR_LOAD
+from aos_mcp.abi.limits import SEARCH_CANDIDATES, SEARCH_LENDING, SEARCH_RANKED, SEARCH_WIDTH, VECTOR_LOAD
 from aos_mcp.abi.vector import Vector
 from aos_mcp.storage import ranking, search
 from aos_mcp.storage.connection import Connection, Value
@@ -54,13 +54,14 @@ class Nearest:
         return dict(matrix.nearest(near.values, within, limit))
 
     def _followed(self, at: Connection, near: Vector) -> Matrix | None:
-        from aos_mcp.storage.matrix import Matrix
+        from aos_mcp.storage.matrix import Matrix, one_thread
 
         with self._lock:
             if self._model != near.model:
                 self._model, self._through, self._matrix = near.model, 0, None
             while rows := at.all("vector_load", {"model": near.model, "after": self._through, "limit": VECTOR_LOAD}):
                 if self._matrix is None:
+                    one_thread()
                     self._matrix = Matrix(len(near.values) // 4)
                 self._matrix.add(rows)
                 self._through = rows[-1]["serial"]
@@ -79,10 +80,9 @@ def find(
     weights: Weights = WEIGHTS,
 ) -> list[tuple[int, float]]:
     """Return at most `limit` pages by serial with their scores, best first."""
-    words = search.content_words(query)
-    by_word = matches(at, words, bounds, SEARCH_CANDIDATES)
+    by_word = matches(at, search.content_words(query), bounds, SEARCH_CANDIDATES)
     by_vector = nearest.search(at, near, bounds, SEARCH_CANDIDATES) if near is not None else {}
-    scores = ranking.fuse(by_word, by_vector, weights.near)
+    scores = dict(ranking.best(ranking.fuse(by_word, by_vector, weights.near), max(limit, SEARCH_LENDING)))
     places = _places(at, scores, bounds)
     return ranking.best(ranking.settle(scores, places, _names(query), weights), limit)
 
@@ -91,7 +91,7 @@ def matches(at: Connection, words: list[str], bounds: Bounds, limit: int) -> dic
     """Return the pages that match the words best, by serial, with the score of the lexical index (BM25)."""
     if not words:
         return {}
-    match = search.match_expression(words)
+    match = search.match_expression(_telling(at, words))
     wide = at.all("page_match_any", {**bounds, "match": match, "wide": SEARCH_WIDTH})
     found = {row["serial"]: float(row["score"]) for row in wide if row["fits"]}
     if len(found) < limit and len(wide) == SEARCH_WIDTH:
@@ -99,6 +99,28 @@ def matches(at: Connection, words: list[str], bounds: Bounds, limit: int) -> dic
         rows = at.all("page_match_within", {**bounds, "match": match, "limit": limit})
         found = {row["serial"]: float(row["score"]) for row in rows}
     return dict(list(found.items())[:limit])
+
+
+def _telling(at: Connection, words: list[str]) -> list[str]:
+    """Return the words to rank by: as many of the rarest as have few enough matches together.
+
+    A word that is in many pages costs most and tells least. In a small store all words are ranked by.
+    """
+    last = at.one("page_last", {})
+    if len(words) == 1 or last is None or last["serial"] <= SEARCH_RANKED:
+        return words
+    counts = {}
+    for word in words:
+        row = at.one("page_match_count", {"match": search.match_expression([word]), "limit": SEARCH_RANKED})
+        counts[word] = row["n"] if row else 0
+    telling: list[str] = []
+    total = 0
+    for word in sorted(words, key=lambda word: counts[word]):
+        total += counts[word]
+        if total > SEARCH_RANKED and any(counts[other] for other in telling):
+            break
+        telling.append(word)
+    return telling
 
 
 def _places(at: Connection, serials: Iterable[int], bounds: Bounds) -> dict[int, Place]:

@@ -161,6 +161,7 @@ def open_account(tx: Transaction, call: Call, process: Process, asked: Budget) -
     available = budget.left_of_chain(tx.account_chain(above))
     default = budget.as_budget(call.machine.settings.budget)
     limit = budget.within(asked, default, available)
+    budget.check_alive(limit, asked)
     tx.process_insert(process)
     tx.account_insert(Account(account=process.pid, parent=above, limit=limit, opened_at=call.now))
 

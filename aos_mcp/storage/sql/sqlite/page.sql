@@ -28,6 +28,13 @@ SELECT * FROM page WHERE pid = :pid ORDER BY position, page_id;
 -- name: page_before
 SELECT * FROM page WHERE pid = :pid AND position >= 0 AND position < :position ORDER BY position DESC LIMIT 1;
 
+-- name: page_match_count
+-- How many pages have a word, as far as the limit: a tenth of what it costs to rank them.
+SELECT count(*) AS n FROM (SELECT 1 FROM page_text WHERE page_text MATCH :match LIMIT :limit);
+
+-- name: page_last
+SELECT coalesce(max(serial), 0) AS serial FROM page;
+
 -- name: page_match_any
 -- The best matches of the whole store, and whether each is within the bounds: far cheaper than to look every match up.
 -- A word of the title counts twice.

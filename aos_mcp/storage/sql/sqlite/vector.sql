@@ -13,10 +13,11 @@ WHERE serial > coalesce((SELECT max(page) FROM vector WHERE model = :model), 0)
 ORDER BY serial LIMIT :limit;
 
 -- name: vector_load
+-- The plus keeps the statement on the table's own order: the other index would sort every vector at every call.
 SELECT vector.serial, vector.page, vector.body, page.owner, page.pid, page.kind, page.source, page.created_at
 FROM vector
 JOIN page ON page.serial = vector.page
-WHERE vector.serial > :after AND vector.model = :model AND length(vector.body) > 0
+WHERE vector.serial > :after AND +vector.model = :model AND length(vector.body) > 0
 ORDER BY vector.serial LIMIT :limit;
 
 -- name: vector_drop

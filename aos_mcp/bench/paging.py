@@ -1,0 +1,111 @@
+"""`aos bench paging`: what paging costs and saves, on traces played against models of the providers' prompt caches.
+
+Owns the experiment: which traces, which windows, what is compared. Every figure is a ratio to a peer played on the same
+trace at the same prices in the same run; the seeds are fixed, and are not the ones the policy was tuned on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aos_mcp.bench.cache_model import ROWS, PriceRow
+from aos_mcp.bench.figures import Figure
+from aos_mcp.bench.pagers import PAGERS
+from aos_mcp.bench.session import Bill, Play, known_future_bound
+from aos_mcp.bench.traces import Trace, load, short_sessions, synthetic
+
+SEEDS = (71, 72)
+LONG_STEPS = 600
+PAUSES = 0.01  # In the trace with pauses, before one step in a hundred the person was away.
+WINDOW_PART = 0.5  # The window holds so much of what a long trace amounts to.
+ROOM_TOKENS = 1_000_000  # A window in which a short session always fits.
+OURS, APPEND, BOUND = "aos", "append", "known-future lower bound"
+BASELINES = ("lru", "lru50", "lru30", "age", "summarise")
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """All pagers on one group of traces at one price row. Bills are in the order of the traces."""
+
+    row: PriceRow
+    traces: Sequence[Trace]
+    bills: Mapping[str, Sequence[Bill]]
+
+    def faults(self, pager: str) -> float:
+        """Return the extra round trips of a pager, for each hundred steps."""
+        return 100 * sum(bill.faults for bill in self.bills[pager]) / sum(len(trace.steps) for trace in self.traces)
+
+    def dollars(self, pager: str) -> float:
+        """Return what a pager, or the bound, spends on all the traces, in US dollars."""
+        if pager == BOUND:
+            tokens = sum(known_future_bound(trace, self.row) for trace in self.traces)
+        else:
+            tokens = sum(bill.cost for bill in self.bills[pager])
+        return tokens * self.row.input / 1e6
+
+
+def play(row: PriceRow, traces: Sequence[Trace], names: Sequence[str], *, window_part: float | None) -> Played:
+    """Play traces with the pagers named. `window_part` of what a trace amounts to is the window; None: all fits."""
+    bills: dict[str, list[Bill]] = {name: [] for name in names}
+    for trace in traces:
+        log = trace.tokens - trace.system_tokens
+        window = ROOM_TOKENS if window_part is None else int(log * window_part)
+        for name in names:
+            bills[name].append(Play(trace, PAGERS[name](trace), row, window).run())
+    return Played(row, traces, bills)
+
+
+def run(path: Path | None = None) -> list[Figure]:
+    """Measure on the synthetic traces, and on those of a file where one is given. Raises Invalid for a bad file."""
+    long = [synthetic(LONG_STEPS, seed) for seed in SEEDS]
+    paused = [synthetic(LONG_STEPS, SEEDS[0], pauses=PAUSES)]
+    figures: list[Figure] = []
+    for row in ROWS:
+        figures += _long_figures(f"{LONG_STEPS} steps", play(row, long, _names(), window_part=WINDOW_PART))
+    for row in (ROWS[0], ROWS[1]):
+        played = play(row, paused, (APPEND, OURS), window_part=WINDOW_PART)
+        figures.append(_against(f"{LONG_STEPS} steps with pauses", played, APPEND, "<= 0.55 x"))
+    for row in ROWS:
+        played = play(row, short_sessions(SEEDS[0]), (APPEND, OURS), window_part=None)
+        figures.append(_against("9 to 41 steps that fit", played, APPEND, "<= 1.02 x"))
+    for trace in load(path) if path is not None else ():
+        for row in ROWS:
+            figures += _long_figures(trace.name, play(row, [trace], _names(), window_part=WINDOW_PART))
+    return figures
+
+
+def _names() -> tuple[str, ...]:
+    return (OURS, APPEND, *BASELINES)
+
+
+def _long_figures(what: str, played: Played) -> list[Figure]:
+    """Return the figures of one group at one price: ours against each peer, and faults and money beside them."""
+    label = _label(what, played.row)
+    found = [
+        _against(what, played, APPEND, "<= 0.55 x"),
+        _against(what, played, BOUND, "<= 2.0 x"),
+        *(_against(what, played, name, "< 1 x") for name in BASELINES),
+    ]
+    for name in (OURS, *BASELINES):
+        title = PAGERS[name](played.traces[0]).name
+        found.append(
+            Figure(name=f"{label}: faults, {title}", value=played.faults(name), unit="/100 steps", target="-")
+        )
+    return found
+
+
+def _against(what: str, played: Played, peer: str, target: str) -> Figure:
+    return Figure(
+        name=f"{_label(what, played.row)}: cost",
+        value=played.dollars(OURS),
+        unit="USD",
+        target=target,
+        baseline=peer if peer == BOUND else PAGERS[peer](played.traces[0]).name,
+        baseline_value=played.dollars(peer),
+    )
+
+
+def _label(what: str, row: PriceRow) -> str:
+    return f"{row.name} (read {row.prices.read:g} x, {row.entries}), {what}"
