@@ -96,7 +96,9 @@ async def boot(settings: Settings, environ: Mapping[str, str], home: Path) -> As
             metrics=Metrics(),
             admission=Admission(settings.providers, clock),
             started_at=clock.now(),
-            embedder=find_embedder(settings.search),
+            embedder=models.embedder(settings.search.model)
+            if settings.search.embedder == "endpoint"
+            else find_embedder(settings.search),
             observed=observed,
         )
         kernel = Kernel(machine, principal())

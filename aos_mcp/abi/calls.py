@@ -65,7 +65,7 @@ ROWS: tuple[Syscall, ...] = (
     Syscall(
         name="search_pages",
         title="Search pages",
-        summary="Search pages, paged out or not, by words.",
+        summary="Search pages, paged out or not, by words and meaning.",
         args=a.SearchPagesArgs, result=r.SearchPagesResult, reach=Reach.READ, effect=PURE, category="memory",
     ),
     Syscall(

@@ -361,6 +361,8 @@ class ContextResult(Result):
     resident_tokens: int
     window_tokens: int
     faults: int
+    thrash: float
+    """How much of what left is asked for again, lately: 0 is ordinary; above it less leaves, and only what must."""
     pages: list[PageRow]
 
 

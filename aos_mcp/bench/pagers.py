@@ -16,7 +16,7 @@ from aos_mcp.bench.cache_model import PriceRow
 from aos_mcp.bench.session import Bill, Context, Pager, log_tokens
 from aos_mcp.bench.traces import Trace
 from aos_mcp.context.page_table import groups, in_window
-from aos_mcp.context.replacement import choose_victims, low_water_mark, needs_compaction, worthwhile_victims
+from aos_mcp.context.replacement import compaction
 
 HIGH_WATER = 0.8
 LOW_WATER = 0.4
@@ -114,27 +114,23 @@ class Summarise:
 
 @dataclass
 class Ours:
-    """The kernel's: what must leave at the high-water mark, what pays before, and what is free when the cache is cold."""
+    """The kernel's: what must leave above the high-water mark, what pays before, what a cold cache makes free."""
 
     name: str = "aos"
     pins: bool = False
     policy: str = "cost"
 
     def decide(self, context: Context, *, window: int, row: PriceRow, idle_s: float) -> None:
-        """Decide as `Quantum._compact` does."""
-        pages, cold = context.table(), idle_s > row.ttl_s
-        if needs_compaction(log_tokens(context), window, HIGH_WATER):
-            low = low_water_mark(pages, LOW_WATER, HIGH_WATER)
-            victims = choose_victims(
-                pages,
-                target_tokens=int(window * low),
-                now=context.now,
-                policy=self.policy,
-                prices=row.prices,
-                cold=cold,
-            )
-        else:
-            victims = worthwhile_victims(pages, now=context.now, prices=row.prices, cold=cold)
+        """Decide as the kernel does before each model call."""
+        victims = compaction(
+            context.table(),
+            window_tokens=window,
+            high_water=HIGH_WATER,
+            low_water=LOW_WATER,
+            policy=self.policy,
+            prices=row.prices,
+            cold=idle_s > row.ttl_s,
+        )
         if victims:
             context.leave(victims)
 
@@ -144,13 +140,15 @@ def _evictable(context: Context) -> list[tuple[Page, ...]]:
     return [group for group in present if group][:-KEPT]
 
 
-PAGERS: Mapping[str, Callable[[Trace], Pager]] = MappingProxyType({
-    "append": lambda trace: AppendEverything(),
-    "lru": lambda trace: Lru("LRU, one at a time", 1.0),
-    "lru50": lambda trace: Lru("LRU, batched to 50 %", 0.5),
-    "lru30": lambda trace: Lru("LRU, batched to 30 %", 0.3),
-    "age": lambda trace: Age(),
-    "summarise": lambda trace: Summarise(),
-    "aos": lambda trace: Ours(),
-})
+PAGERS: Mapping[str, Callable[[Trace], Pager]] = MappingProxyType(
+    {
+        "append": lambda trace: AppendEverything(),
+        "lru": lambda trace: Lru("LRU, one at a time", 1.0),
+        "lru50": lambda trace: Lru("LRU, batched to 50 %", 0.5),
+        "lru30": lambda trace: Lru("LRU, batched to 30 %", 0.3),
+        "age": lambda trace: Age(),
+        "summarise": lambda trace: Summarise(),
+        "aos": lambda trace: Ours(),
+    }
+)
 """The pagers by name, each made anew for a trace."""

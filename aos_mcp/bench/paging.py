@@ -90,9 +90,7 @@ def _long_figures(what: str, played: Played) -> list[Figure]:
     ]
     for name in (OURS, *BASELINES):
         title = PAGERS[name](played.traces[0]).name
-        found.append(
-            Figure(name=f"{label}: faults, {title}", value=played.faults(name), unit="/100 steps", target="-")
-        )
+        found.append(Figure(name=f"{label}: faults, {title}", value=played.faults(name), unit="/100 steps", target="-"))
     return found
 
 

@@ -79,11 +79,14 @@ def load_locomo(path: Path) -> list[Collection]:
         Invalid: the file is not in LoCoMo's form.
     """
     try:
-        return [_conversation(sample) for sample in json.loads(path.read_text("utf-8"))]
+        found = [_conversation(sample) for sample in json.loads(path.read_text("utf-8"))]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Invalid(
             f"{path} is not LoCoMo's locomo10.json: {error!r}.", "Take data/locomo10.json of LoCoMo."
         ) from None
+    if not found:
+        raise Invalid(f"{path} holds no conversation.", "Take data/locomo10.json of LoCoMo.")
+    return found
 
 
 def _conversation(sample: Mapping[str, object]) -> Collection:

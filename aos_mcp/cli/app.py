@@ -22,6 +22,7 @@ from aos_mcp.cli import (
     audit,
     bench,
     config,
+    context,
     demo,
     doctor,
     execute,
@@ -53,6 +54,7 @@ app.command("run")(processes.run)
 app.command("ps")(processes.ps)
 app.command("top")(top.top)
 app.command("logs")(transcript.logs)
+app.command("context")(context.context)
 app.command("wait")(processes.wait)
 app.command("signal")(processes.signal)
 app.command("send")(processes.send)

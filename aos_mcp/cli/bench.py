@@ -14,18 +14,33 @@ from aos_mcp.cli.failure import CliError
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="start, syscall, paging, or all")] = "all",
+    name: Annotated[str, typer.Argument(help="start, syscall, paging, search, or all")] = "all",
     traces: Annotated[
         Path | None, typer.Option("--traces", help="Also play this file: aos-trace/1, or tau-bench trajectories.")
     ] = None,
+    locomo: Annotated[
+        Path | None, typer.Option("--locomo", help="Of search: LoCoMo's locomo10.json, which is not part of this.")
+    ] = None,
+    cacm: Annotated[Path | None, typer.Option("--cacm", help="Of search: a folder with the CACM collection.")] = None,
+    pages: Annotated[
+        int, typer.Option("--pages", min=0, help="Of search: how many pages to time it on; 0 is none.")
+    ] = 20_000,
+    model_path: Annotated[
+        str, typer.Option("--model-path", help="Of search: a folder with the files of all-MiniLM-L6-v2.")
+    ] = "",
     json_: output.AsJson = False,
 ) -> None:
     """Measure and print figures, each beside a peer measured in the same run where there is one."""
     # What is measured loads the whole kernel and the SDK; no other command should pay for that.
-    from aos_mcp.bench import paging, start, syscall
+    from aos_mcp.bench import paging, search, start, syscall
     from aos_mcp.bench.figures import Figure, machine
 
-    known: Mapping[str, Callable[[], list[Figure]]] = {"start": start.run, "syscall": syscall.run, "paging": lambda: paging.run(traces)}
+    known: Mapping[str, Callable[[], list[Figure]]] = {
+        "start": start.run,
+        "syscall": syscall.run,
+        "paging": lambda: paging.run(traces),
+        "search": lambda: search.run(locomo, cacm, pages, model_path, output.note),
+    }
     with output.reporting(json_):
         if name != "all" and name not in known:
             raise CliError(ErrorCode.INVALID, f"There is no benchmark {name!r}.", f"Known: {', '.join(known)}, all.")

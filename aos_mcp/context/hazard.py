@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from math import exp
+from dataclasses import dataclass, field
+from math import exp, sqrt
 
 from aos_mcp.abi.page import Page, PageKind
 
@@ -29,18 +30,48 @@ _WORD = re.compile(r"[^\W_]{3,}")
 _Rates = tuple[float, ...]
 
 
+@dataclass(slots=True)
+class _Record:
+    """What is on record of some pages: their uses by the age at which they came, and the turns they lay at each age."""
+
+    pages: int = 0
+    uses: list[float] = field(default_factory=lambda: [0.0] * len(PRIOR))
+    turns: list[float] = field(default_factory=lambda: [0.0] * len(PRIOR))
+
+    def lay(self, turns: float, times: int) -> None:
+        """Count pages that lay for so many turns."""
+        for place, begin in enumerate(AGES[:-1]):
+            if turns <= begin:
+                return
+            self.turns[place] += times * (min(turns, AGES[place + 1]) - begin)
+
+    def add(self, other: _Record) -> None:
+        """Count other pages too."""
+        self.pages += other.pages
+        self.uses = [one + more for one, more in zip(self.uses, other.uses, strict=True)]
+        self.turns = [one + more for one, more in zip(self.turns, other.turns, strict=True)]
+
+    def rates(self, before: _Rates) -> _Rates:
+        """Return uses a turn by age: what is on record, and `before` where that is little."""
+        return tuple(
+            (uses + PRIOR_TURNS * rate) / (turns + PRIOR_TURNS)
+            for uses, turns, rate in zip(self.uses, self.turns, before, strict=True)
+        )
+
+
 class Hazard:
     """The estimate for one page table."""
 
-    def __init__(
-        self, pages: Sequence[Page], now: float, task_words: frozenset[str], similarity: Similarity | None
-    ) -> None:
+    def __init__(self, pages: Sequence[Page], task_words: frozenset[str], similarity: Similarity | None) -> None:
         self._turn_at = sorted(page.created_at for page in pages if page.kind is PageKind.REPLY)
         self._task_words = task_words
         self._similarity = similarity
-        prior = {kind: _prior(kind) for kind in PageKind}
-        by_kind = self._learn(pages, lambda page: (page.kind, ""), lambda key: prior[key[0]])
-        self._rates = self._learn(pages, _class, lambda key: by_kind[key[0], ""])
+        classes = self._record(pages)
+        kinds = {kind: _Record() for kind in PageKind}
+        for (kind, _), record in classes.items():
+            kinds[kind].add(record)
+        self._uses = {key: sum(record.uses) / record.pages for key, record in classes.items()}
+        self._rates = {key: record.rates(kinds[key[0]].rates(_prior(key[0]))) for key, record in classes.items()}
 
     @property
     def turns(self) -> int:
@@ -58,35 +89,22 @@ class Hazard:
             rate * max(0.0, min(idle + turns, end) - max(idle, begin))
             for rate, begin, end in zip(self._rates[_class(page)], AGES, AGES[1:], strict=False)
         )
+        oftener = sqrt((1.0 + page.uses) / (1.0 + self._uses[_class(page)]))
         weight = (0.4 + 1.2 * page.importance) * (1.0 + 2.0 * self._near(page)) * (1.0 + page.faults)
-        return 1.0 - exp(-expected * weight)
+        return 1.0 - exp(-expected * oftener * weight)
 
-    def _learn(
-        self,
-        pages: Sequence[Page],
-        key_of: Callable[[Page], tuple[PageKind, str]],
-        before: Callable[[tuple[PageKind, str]], _Rates],
-    ) -> Mapping[tuple[PageKind, str], _Rates]:
-        """Return uses a turn by age: what is on record, and `before` where that is little."""
-        uses: dict[tuple[PageKind, str], list[float]] = {}
-        turns: dict[tuple[PageKind, str], list[float]] = {}
+    def _record(self, pages: Sequence[Page]) -> Mapping[tuple[PageKind, str], _Record]:
+        found: dict[tuple[PageKind, str], _Record] = {}
         for page in pages:
-            key = key_of(page)
-            seen = uses.setdefault(key, [0.0] * len(PRIOR))
-            lain = turns.setdefault(key, [0.0] * len(PRIOR))
+            record = found.setdefault(_class(page), _Record())
             idle = self.turns_since(page.used_at)
-            gap = (self.turns_since(page.created_at) - idle) / page.uses if page.uses else 0.0
+            record.pages += 1
             if page.uses:
-                seen[bisect_right(AGES, gap) - 1] += page.uses
-            for place, (begin, end) in enumerate(zip(AGES, AGES[1:], strict=False)):
-                lain[place] += page.uses * max(0.0, min(gap, end) - begin) + max(0.0, min(idle, end) - begin)
-        return {
-            key: tuple(
-                (seen + PRIOR_TURNS * rate) / (lain + PRIOR_TURNS)
-                for seen, lain, rate in zip(uses[key], turns[key], before(key), strict=True)
-            )
-            for key in uses
-        }
+                gap = (self.turns_since(page.created_at) - idle) / page.uses
+                record.uses[bisect_right(AGES, gap) - 1] += page.uses
+                record.lay(gap, page.uses)
+            record.lay(idle, 1)
+        return found
 
     def _near(self, page: Page) -> float:
         if self._similarity is not None:

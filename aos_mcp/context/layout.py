@@ -225,7 +225,9 @@ def _marked(pieces: Sequence[_Piece]) -> tuple[Turn, ...]:
     newest = max((piece.left_at for piece in pieces if piece.left_at is not None), default=None)
     hole = None if newest is None else next(i for i, piece in enumerate(pieces) if piece.left_at == newest)
     marks = cache_marks([piece.tokens for piece in pieces], [_may_mark(piece.turn.role) for piece in pieces], hole)
-    return tuple(replace(piece.turn, breakpoint=index in marks) for index, piece in enumerate(pieces))
+    return tuple(
+        replace(piece.turn, breakpoint=True) if index in marks else piece.turn for index, piece in enumerate(pieces)
+    )
 
 
 def cache_marks(tokens: Sequence[int], may_mark: Sequence[bool], hole: int | None) -> frozenset[int]:

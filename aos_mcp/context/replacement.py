@@ -105,11 +105,53 @@ def needs_compaction(resident_tokens: int, window_tokens: int, high_water: float
     return resident_tokens > window_tokens * high_water
 
 
+def may_compact(pages: Sequence[Page], window_tokens: int, high_water: float) -> bool:
+    """Return whether `compaction` could name any victim. Cheap: most turns of most agents end here."""
+    return _log_tokens(pages) >= SMALL_LOG_TOKENS or needs_compaction(resident_tokens(pages), window_tokens, high_water)
+
+
+def is_cold(pages: Sequence[Page], *, model: str, now: float, ttl_s: float) -> bool:
+    """Return whether the provider's cache holds nothing of this context: the model changed, or its time is over."""
+    last = max((page for page in pages if page.kind is PageKind.REPLY), key=lambda page: page.position, default=None)
+    return last is not None and (last.source != model or now - last.created_at > ttl_s)
+
+
+def compaction(
+    pages: Sequence[Page],
+    *,
+    window_tokens: int,
+    high_water: float,
+    low_water: float,
+    task_words: frozenset[str] = frozenset(),
+    policy: str = "cost",
+    prices: CachePrices = CachePrices(),
+    similarity: Similarity | None = None,
+    cold: bool = False,
+) -> tuple[PageId, ...]:
+    """Return what leaves before the next turn, in order of position: what must, or else what pays; none as a rule.
+
+    Above the high-water mark (a fraction of the window) the context comes down to the low one, or less far while the
+    agent thrashes. Other arguments as of `choose_victims`.
+    """
+    if needs_compaction(resident_tokens(pages), window_tokens, high_water):
+        return choose_victims(
+            pages,
+            target_tokens=int(window_tokens * low_water_mark(pages, low_water, high_water)),
+            task_words=task_words,
+            policy=policy,
+            prices=prices,
+            similarity=similarity,
+            cold=cold,
+        )
+    if policy != "cost":
+        return ()
+    return worthwhile_victims(pages, task_words=task_words, prices=prices, similarity=similarity, cold=cold)
+
+
 def choose_victims(
     pages: Sequence[Page],
     *,
     target_tokens: int,
-    now: float,
     task_words: frozenset[str] = frozenset(),
     policy: str = "cost",
     prices: CachePrices = CachePrices(),
@@ -123,7 +165,6 @@ def choose_victims(
     Args:
         pages: the page table of one process, in any order.
         target_tokens: what pages and handles may take together.
-        now: seconds since the epoch.
         task_words: lower-case words of what the agent is working on.
         policy: a name of POLICIES.
         prices: of the model that reads the context next.
@@ -140,7 +181,7 @@ def choose_victims(
     needed = resident - target_tokens
     if needed <= 0:
         return ()
-    hazard = Hazard(pages, now, task_words, similarity)
+    hazard = Hazard(pages, task_words, similarity)
     demand = Demand(needed, resident, hazard, prices, _horizon(hazard), cold)
     return _ids(choose(candidates(pages), demand))
 
@@ -148,7 +189,6 @@ def choose_victims(
 def worthwhile_victims(
     pages: Sequence[Page],
     *,
-    now: float,
     task_words: frozenset[str] = frozenset(),
     prices: CachePrices = CachePrices(),
     similarity: Similarity | None = None,
@@ -159,10 +199,9 @@ def worthwhile_victims(
     Nothing leaves a small context, one that was cut a few turns ago (unless its cache is cold, which makes a cut free),
     or one whose agent keeps asking for what left. Arguments as of `choose_victims`.
     """
-    log_tokens = sum(page.tokens for page in pages if page.resident and page.kind not in STATIC_KINDS)
-    if log_tokens < SMALL_LOG_TOKENS:
+    if _log_tokens(pages) < SMALL_LOG_TOKENS:
         return ()
-    hazard = Hazard(pages, now, task_words, similarity)
+    hazard = Hazard(pages, task_words, similarity)
     last_cut = max((page.left_at for page in pages if page.left_at is not None), default=None)
     if last_cut is not None and not cold and hazard.turns_since(last_cut) < TURNS_BETWEEN_CUTS:
         return ()
@@ -211,6 +250,10 @@ def candidates(pages: Sequence[Page]) -> list[Candidate]:
             found.append(Candidate(group, freed, tokens, before, total - before - weights[index], index))
         before += weights[index]
     return found
+
+
+def _log_tokens(pages: Sequence[Page]) -> int:
+    return sum(page.tokens for page in pages if page.resident and page.kind not in STATIC_KINDS)
 
 
 def _ids(chosen: Sequence[Candidate]) -> tuple[PageId, ...]:

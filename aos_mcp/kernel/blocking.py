@@ -15,6 +15,9 @@ from aos_mcp.kernel.call import Call
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.ports import Transaction
 
+QUIESCED_POLL_S = 0.2
+"""How soon a wait that is over is seen to go on, once a checkpoint has what it came for."""
+
 
 @asynccontextmanager
 async def blocked(call: Call, waiting_for: str) -> AsyncIterator[None]:
@@ -43,7 +46,14 @@ async def blocked(call: Call, waiting_for: str) -> AsyncIterator[None]:
         if last:
             del machine.blocked[pid]
         if last and goes_on:
+            await _saved(machine, pid)
             await _move(call, pid, ProcessState.RUNNING, None)
+
+
+async def _saved(machine: Machine, pid: Pid) -> None:
+    """Return once no checkpoint wants the process to stand still: its files and its pages are of one moment."""
+    while machine.quiesced[pid]:
+        await until_changed(machine, machine.bus.ticket(), machine.clock.monotonic() + QUIESCED_POLL_S)
 
 
 async def _move(call: Call, pid: Pid, to: ProcessState, waiting_for: str | None) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import anyio
 
 from aos_mcp.abi.errors import AosError, TimedOut
+from aos_mcp.abi.event import Event, EventKind
 from aos_mcp.abi.limits import (
     EMBED_BEFORE_CHARS,
     EMBED_LOOK_S,
@@ -102,6 +103,7 @@ class Indexed:
 
         if made:
             await self._machine.store.write(keep)
+            self._publish()
             self._machine.metrics.embedded_pages.inc(len(made))
         return len(made)
 
@@ -122,6 +124,11 @@ class Indexed:
         while not self._alone:
             dropped = await self._machine.store.write(lambda tx: tx.vector_drop_others(name, limit=VECTOR_DROP))
             self._alone = dropped < VECTOR_DROP
+            if dropped:
+                self._publish()
+
+    def _publish(self) -> None:
+        self._machine.bus.publish(Event(kind=EventKind.PAGE, subject=self._embedder.name, owner=""))
 
 
 def _read(tx: Transaction, model: str) -> list[tuple[Page, list[str]]]:

@@ -90,7 +90,7 @@ class Loop:
         now, claimed = self._machine.clock.now(), []
         for pid in pids:
             row = tx.process_get(pid)
-            if row is None or row.state is not ProcessState.READY:
+            if row is None or row.state is not ProcessState.READY or self._machine.quiesced[pid]:
                 continue
             process = table.transition(
                 tx,

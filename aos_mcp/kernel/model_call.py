@@ -26,6 +26,7 @@ from aos_mcp.context.tokens import count
 from aos_mcp.kernel import budget, journal, table
 from aos_mcp.kernel.gate import error_body
 from aos_mcp.kernel.machine import Machine
+from aos_mcp.kernel.paging import tools_digest
 from aos_mcp.ports import Deliver, LanguageModel, Transaction
 
 COUNT_SLACK = 1.35
@@ -117,7 +118,12 @@ class ModelCall:
             at=now,
         )
         if process is not None:
-            intent = {"model": self._model.name, "turns": len(prompt.turns), "max_output_tokens": output}
+            intent = {
+                "model": self._model.name,
+                "turns": len(prompt.turns),
+                "tools": tools_digest(prompt.tools),
+                "max_output_tokens": output,
+            }
             self._step = journal.begin(
                 tx,
                 table.held(tx, process.pid, process.fence),

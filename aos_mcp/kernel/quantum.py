@@ -7,21 +7,23 @@ the same unanswered requests in the page table. So there is one path, for the fi
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import anyio
 
-from aos_mcp.abi.completion import Completion, Prompt, ToolRequest
+from aos_mcp.abi.completion import Completion, ModelInfo, Prompt, ToolRequest, ToolSpec
 from aos_mcp.abi.errors import AosError, BudgetExhausted, ModelError, ModelFault
+from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.limits import MODEL_RETRIES_MAX, MODEL_RETRY_BASE_S, MODEL_RETRY_CAP_S, MOUNT_WAKE_S
 from aos_mcp.abi.message import Message
 from aos_mcp.abi.page import OUTSIDE, Page, PageKind
 from aos_mcp.abi.process import ExitCode, Process, ProcessState, Signal
 from aos_mcp.context.layout import decode_reply, encode_reply, lay_out
 from aos_mcp.context.page_table import resident_tokens
-from aos_mcp.context.replacement import choose_victims, needs_compaction
-from aos_mcp.kernel import budget, journal, pages, table
+from aos_mcp.context.replacement import choose_victims, may_compact
+from aos_mcp.context.uses import busiest_first
+from aos_mcp.kernel import budget, journal, pages, paging, table
 from aos_mcp.kernel.gate import Gate
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.kernel.model_call import ModelCall
@@ -144,7 +146,7 @@ class Quantum:
         tools = tool_specs(self._process, machine.mounts.tools())
         window = min(info.context_tokens, machine.settings.context.window_tokens or info.context_tokens)
         wanted = min(OUTPUT_TOKENS_DEFAULT, info.output_tokens_max, window // 2)
-        table_ = await self._compact(table_, window - wanted)
+        table_ = await self._compact(table_, window - wanted, info, tools)
         turn = sum(page.kind is PageKind.REPLY for page in table_)
 
         def compose(tx: Transaction) -> Prompt:
@@ -175,41 +177,51 @@ class Quantum:
         machine.process_changed(process, "turn")
         return page, completion.reply.requests
 
-    async def _compact(self, table_: list[Page], window: int) -> list[Page]:
-        settings = self._machine.settings.context
-        if not needs_compaction(resident_tokens(table_), window, settings.high_water):
+    async def _compact(self, table_: list[Page], window: int, info: ModelInfo, tools: Sequence[ToolSpec]) -> list[Page]:
+        """Let pages leave where they must, or where it pays: a cache that is cold anyway makes it free."""
+        settings, now = self._machine.settings.context, self._machine.clock.now()
+        if not may_compact(table_, window, settings.high_water):
             return table_
-        return await self._leave(table_, int(window * settings.low_water))
+
+        def choose(tx: Transaction) -> tuple[PageId, ...]:
+            return paging.victims(
+                tx,
+                table_,
+                pid=self._pid,
+                window_tokens=window,
+                settings=settings,
+                info=info,
+                tools=tools,
+                now=now,
+            )
+
+        victims = await self._machine.store.read(choose)
+        return await self._leave(table_, victims) if victims else table_
 
     async def _shrunk(self, table_: list[Page]) -> bool:
         """Halve a context that the provider finds too long, whatever we had counted; False when nothing may leave."""
         before = resident_tokens(table_)
-        if resident_tokens(await self._leave(table_, before // 2)) >= before:
+        victims = choose_victims(table_, target_tokens=before // 2, task_words=paging.task_words(table_))
+        if not victims or resident_tokens(await self._leave(table_, victims)) >= before:
             return False
         process = await self._machine.store.write(self._close)
         self._machine.process_changed(process)
         return True
 
-    async def _leave(self, table_: list[Page], target_tokens: int) -> list[Page]:
-        now = self._machine.clock.now()
-        task = next((page.title for page in table_ if page.kind is PageKind.TASK), "")
-        victims = set(
-            choose_victims(
-                table_,
-                target_tokens=target_tokens,
-                now=now,
-                task_words=frozenset(task.lower().split()),
-            )
-        )
+    async def _leave(self, table_: list[Page], victims: Sequence[PageId]) -> list[Page]:
+        now, gone = self._machine.clock.now(), frozenset(victims)
 
         def leave(tx: Transaction) -> list[Page]:
             table.held(tx, self._pid, self._fence)
+            moved = {page.page_id: page for page in busiest_first(table_, victims)}
             after = [
-                replace(page, resident=False, left_at=now, left_why="compaction") if page.page_id in victims else page
+                replace(page, resident=False, left_at=now, left_why="compaction")
+                if page.page_id in gone
+                else moved.get(page.page_id, page)
                 for page in table_
             ]
             for page in after:
-                if page.page_id in victims:
+                if page.page_id in gone or page.page_id in moved:
                     tx.page_put(page)
             return after
 

@@ -14,10 +14,11 @@ import anyio
 import anyio.to_thread
 
 from aos_mcp.abi import limits
-from aos_mcp.abi.errors import NotFound, Unavailable
+from aos_mcp.abi.errors import Invalid, NotFound, Unavailable
 from aos_mcp.abi.settings import Settings, home_directory
 from aos_mcp.llm.anthropic import Anthropic
 from aos_mcp.llm.driver import Driver
+from aos_mcp.llm.embeddings import EndpointEmbedder
 from aos_mcp.llm.keys import missing_key
 from aos_mcp.llm.link import Link, pool_timeout
 from aos_mcp.llm.openai_compatible import OpenAICompatible
@@ -114,6 +115,22 @@ class Catalogue:
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, TypeError, IndexError):
             return None  # nobody there, or not an Ollama
         return None
+
+    def embedder(self, name: str) -> EndpointEmbedder:
+        """Return the embedder for `provider/model`. Loads no SDK.
+
+        Raises:
+            Invalid: the provider is not known, not in OpenAI's dialect, or not a local one.
+        """
+        provider, _, model = name.partition("/")
+        link = self._links.get(provider)
+        if link is None or not model or not link.row.local or link.row.dialect != "openai":
+            local = ", ".join(row.name for row in self._rows.values() if row.local)
+            raise Invalid(
+                f"search.model {name!r} is no model of a local provider, and embedding must cost nothing.",
+                f"Write provider/model with one of {local}, for example ollama/nomic-embed-text.",
+            )
+        return EndpointEmbedder(model, link)
 
     def providers(self) -> Sequence[tuple[str, bool]]:
         """See `ports.Models.providers`."""

@@ -107,20 +107,21 @@ def _telling(at: Connection, words: list[str]) -> list[str]:
     A word that is in many pages costs most and tells least. In a small store all words are ranked by.
     """
     last = at.one("page_last", {})
-    if len(words) == 1 or last is None or last["serial"] <= SEARCH_RANKED:
+    distinct = set(words)
+    if len(distinct) == 1 or last is None or last["serial"] <= SEARCH_RANKED:
         return words
     counts = {}
-    for word in words:
+    for word in distinct:
         row = at.one("page_match_count", {"match": search.match_expression([word]), "limit": SEARCH_RANKED})
         counts[word] = row["n"] if row else 0
-    telling: list[str] = []
+    telling: set[str] = set()
     total = 0
-    for word in sorted(words, key=lambda word: counts[word]):
+    for word in sorted(distinct, key=lambda word: (counts[word], word)):
         total += counts[word]
         if total > SEARCH_RANKED and any(counts[other] for other in telling):
             break
-        telling.append(word)
-    return telling
+        telling.add(word)
+    return [word for word in words if word in telling]
 
 
 def _places(at: Connection, serials: Iterable[int], bounds: Bounds) -> dict[int, Place]:

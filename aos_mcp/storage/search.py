@@ -38,21 +38,21 @@ def indexable(text: str) -> str:
 
 def query_words(query: str) -> list[str]:
     """Return the distinct words of a query in lower case, in order, at most as many as the limit allows."""
-    return _distinct(query)[:SEARCH_WORDS_MAX]
+    return list(dict.fromkeys(_words(query)))[:SEARCH_WORDS_MAX]
 
 
 def content_words(query: str) -> list[str]:
     """Return the words of a query that tell pages apart: without those that only make it a question.
 
-    A query of nothing else is searched as it is. Words of other languages than English are all kept.
+    A query of nothing else is searched as it is. Words of other languages than English are all kept. What a query says
+    several times is there as often: it is what the query is about.
     """
-    words = _distinct(query)
+    words = _words(query)
     return ([word for word in words if word not in _FUNCTION_WORDS] or words)[:SEARCH_WORDS_MAX]
 
 
-def _distinct(query: str) -> list[str]:
-    words = (word.lower() for word in _WORD.findall(query) if len(word) <= SEARCH_WORD_CHARS_MAX)
-    return list(dict.fromkeys(words))
+def _words(query: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(query) if len(word) <= SEARCH_WORD_CHARS_MAX]
 
 
 def match_expression(words: list[str]) -> str:

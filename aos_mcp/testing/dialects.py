@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from string import ascii_lowercase
 from typing import Any
 
 
@@ -216,3 +217,18 @@ def _delta(index: int, delta: dict[str, Any]) -> bytes:
 
 def _event(kind: str, fields: dict[str, Any]) -> bytes:
     return f"event: {kind}\n".encode() + _data({"type": kind, **fields})
+
+
+def embeddings_body(request: Mapping[str, Any]) -> dict[str, object]:
+    """Return an answer of an embeddings endpoint: each text as the counts of its letters, a to z."""
+    texts = [request["input"]] if isinstance(request["input"], str) else request["input"]
+    data = [
+        {
+            "object": "embedding",
+            "index": index,
+            "embedding": [float(text.lower().count(each)) for each in ascii_lowercase],
+        }
+        for index, text in enumerate(texts)
+    ]
+    usage = {"prompt_tokens": 0, "total_tokens": 0}
+    return {"object": "list", "data": data, "model": request["model"], "usage": usage}

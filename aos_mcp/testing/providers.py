@@ -35,7 +35,15 @@ from pydantic import TypeAdapter
 from aos_mcp.abi.completion import Turn
 from aos_mcp.abi.errors import ModelError
 from aos_mcp.llm.replay import fill_in
-from aos_mcp.testing.dialects import Answer, answer_body, answer_events, error_body, last_user_text, texts
+from aos_mcp.testing.dialects import (
+    Answer,
+    answer_body,
+    answer_events,
+    embeddings_body,
+    error_body,
+    last_user_text,
+    texts,
+)
 
 _HEAD_BYTES_MAX = 64 * 2**10
 _BODY_BYTES_MAX = 64 * 2**20
@@ -163,6 +171,9 @@ class ProviderServer:
         """Answer one request; return whether the connection goes on."""
         if request.path.endswith(("/chat/completions", "/v1/messages")):
             return await self._model_call(connection, buffer, request)
+        if request.path.endswith("/embeddings"):
+            await _send(connection, 200, json.dumps(embeddings_body(request.body)).encode())
+            return True
         shown: Mapping[str, object] = {}
         if method == "GET":
             shown = {"/stats": asdict(self.stats), "/requests": [asdict(r) for r in self.requests]}

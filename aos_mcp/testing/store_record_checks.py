@@ -12,11 +12,10 @@ import anyio
 from aos_mcp.abi.approval import ApprovalState, Grant
 from aos_mcp.abi.budget import Reservation
 from aos_mcp.abi.errors import AosError, Conflict, NotFound
-from aos_mcp.abi.handle import Digest, PageId, Pid
+from aos_mcp.abi.handle import Digest, Pid
 from aos_mcp.abi.journal import Step, StepState
 from aos_mcp.abi.message import HOST
 from aos_mcp.abi.mount import Pin, PinState
-from aos_mcp.abi.page import PageHit, PageKind
 from aos_mcp.abi.process import Process, ProcessState
 from aos_mcp.ports import Store, Transaction
 from aos_mcp.testing.store_samples import (
@@ -24,10 +23,8 @@ from aos_mcp.testing.store_samples import (
     AT,
     OWNER,
     a_checkpoint,
-    a_full_page,
     a_full_process,
     a_message,
-    a_page,
     a_process,
     a_step,
     an_account,
@@ -36,12 +33,6 @@ from aos_mcp.testing.store_samples import (
 
 OpenStore = Callable[[], AbstractAsyncContextManager[Store]]
 Check = Callable[[OpenStore], Awaitable[None]]
-
-HOSTILE_QUERIES = (
-    "", " ", '"', "'", '""', "AND", "AND OR NOT", "owl AND", "NEAR(owl", "owl*", "^owl", "title:owl", "-owl", "(", ")",
-    "owl)", "{owl}", "%", "_", "__", ";", "--", "\\", "\N{OWL}", "\N{OWL}\N{ZERO WIDTH JOINER}", "'; DROP TABLE page",
-    "\u0301", "a" * 10_000, "owl " * 5_000, "\ud800", "\x00", "\t\n", "١٢٣", "²",
-)  # fmt: skip
 
 
 @contextmanager
@@ -329,119 +320,6 @@ async def an_older_fence_writes_nothing(open_store: OpenStore) -> None:
         assert await store.read(lambda tx: tx.step_list(Pid("p_1"), limit=9)) == [taken_over, new]
 
 
-# Pages and search ----------------------------------------------------------------------------------------------------
-
-
-async def pages_read_back_as_written(open_store: OpenStore) -> None:
-    """Every field comes back; a page table is in order."""
-    full = a_full_page("pg_full")
-    async with open_store() as store:
-
-        def insert(tx: Transaction) -> None:
-            tx.page_insert(full, "")
-            tx.page_insert(a_page("pg_b", position=1), "")
-            tx.page_insert(a_page("pg_a", position=1), "")
-            tx.page_insert(a_page("pg_other", pid="p_2"), "")
-            tx.page_insert(a_page("pg_memory", pid=None), "")
-
-        await store.write(insert)
-
-        def look(tx: Transaction) -> None:
-            assert tx.page_get(full.page_id) == full
-            assert [page.page_id for page in tx.page_table(Pid("p_1"))] == ["pg_a", "pg_b", "pg_full"]
-            assert tx.page_get(PageId("pg_none")) is None
-
-        await store.read(look)
-        changed = replace(a_page("pg_full"), title="anew", resident=False, left_why="cold", left_at=AT)
-        await store.write(lambda tx: tx.page_put(changed))
-        assert await store.read(lambda tx: tx.page_get(full.page_id)) == changed
-        with refused(NotFound):
-            await store.write(lambda tx: tx.page_put(a_page("pg_none")))
-        with refused(Conflict):
-            await store.write(lambda tx: tx.page_insert(full, ""))
-
-
-async def _library(store: Store) -> None:
-    """Fill a store with pages to search."""
-    texts = {
-        "pg_owl": ("p_1", "birds", "The owl hunted at night, and owls hunt silently. An owl sees."),
-        "pg_mouse": ("p_2", "rodents", "A mouse runs from the owl. " + "Nothing else happens here. " * 40),
-        "pg_long": ("p_3", "memory", "Some remembered the running of a café in Zürich."),
-        "pg_chinese": ("p_1", "", "我们把数据库放在本地磁盘上。"),
-    }
-
-    def insert(tx: Transaction) -> None:
-        tx.process_insert(a_process("p_1"))
-        tx.process_insert(a_process("p_2", parent="p_1", program="p_1"))
-        tx.process_insert(a_process("p_3"))
-        for page_id, (pid, title, text) in texts.items():
-            digest = tx.payload_put(text.encode())
-            tx.page_insert(a_page(page_id, pid=pid, title=title, digest=digest), text)
-        tx.page_insert(a_page("pg_memory", pid=None, kind=PageKind.NOTE), "An owl of long-term memory.")
-        tx.page_insert(a_page("pg_foreign", owner="other"), "A foreign owl.")
-        tx.page_insert(a_page("pg_hidden", title="owl"), "")
-
-    await store.write(insert)
-
-
-def _ids(hits: list[PageHit]) -> list[str]:
-    return [hit.page.page_id for hit in hits]
-
-
-async def search_finds_the_best_page_first(open_store: OpenStore) -> None:
-    """Words are found by their stem, in text and title, in any script; better pages score higher."""
-    async with open_store() as store:
-        await _library(store)
-
-        def look(tx: Transaction) -> None:
-            hits = tx.page_search("Where does the owl hunt?", owner=OWNER, limit=9)
-            assert hits[0].page.page_id == "pg_owl"
-            assert hits[0].page == tx.page_get(PageId("pg_owl"))
-            assert "hunt" in hits[0].excerpt
-            scores = [hit.score for hit in hits]
-            assert scores == sorted(scores, reverse=True)
-            assert min(scores) > 0
-            assert len(tx.page_search("owl", owner=OWNER, limit=2)) == 2
-            assert _ids(tx.page_search("run remember", owner=OWNER, limit=1)) == ["pg_long"]
-            assert _ids(tx.page_search("cafe zurich", owner=OWNER, limit=9)) == ["pg_long"]
-            assert _ids(tx.page_search("rodents", owner=OWNER, limit=9)) == ["pg_mouse"]
-            assert _ids(tx.page_search("数据库", owner=OWNER, limit=9)) == ["pg_chinese"]
-            assert "数据库" in tx.page_search("数据库", owner=OWNER, limit=9)[0].excerpt
-            assert tx.page_search("elephant", owner=OWNER, limit=9) == []
-
-        await store.read(look)
-
-
-async def search_stays_within_its_bounds(open_store: OpenStore) -> None:
-    """An owner, a context, a program and a kind narrow; a page inserted without text is not found."""
-    async with open_store() as store:
-        await _library(store)
-
-        def look(tx: Transaction) -> None:
-            assert _ids(tx.page_search("owl", owner="other", limit=9)) == ["pg_foreign"]
-            assert _ids(tx.page_search("owl", owner=OWNER, pid=Pid("p_1"), limit=9)) == ["pg_owl"]
-            assert _ids(tx.page_search("owl", owner=OWNER, kind=PageKind.NOTE, limit=9)) == ["pg_memory"]
-            tree = _ids(tx.page_search("owl remembered", owner=OWNER, program=Pid("p_1"), limit=9))
-            assert sorted(tree) == ["pg_memory", "pg_mouse", "pg_owl"]
-            assert "pg_hidden" not in _ids(tx.page_search("owl", owner=OWNER, limit=9))
-
-        await store.read(look)
-
-
-async def any_text_is_a_legal_query(open_store: OpenStore) -> None:
-    """Operators, quotes, half characters and very long texts are words or nothing, never an error."""
-    async with open_store() as store:
-        await _library(store)
-
-        def look(tx: Transaction) -> None:
-            for query in HOSTILE_QUERIES:
-                tx.page_search(query, owner=OWNER, limit=9)
-            for query in ("owl*", '"owl', "title:owl", "(owl", "NOT owl", "owl " * 5_000):
-                assert "pg_owl" in _ids(tx.page_search(query, owner=OWNER, limit=9)), f"{query!r} holds the word"
-
-        await store.read(look)
-
-
 # Messages, checkpoints, approvals, facts -----------------------------------------------------------------------------
 
 
@@ -564,10 +442,6 @@ RECORD_CHECKS: tuple[Check, ...] = (
     a_payload_is_kept_once_by_its_digest,
     steps_are_in_order,
     an_older_fence_writes_nothing,
-    pages_read_back_as_written,
-    search_finds_the_best_page_first,
-    search_stays_within_its_bounds,
-    any_text_is_a_legal_query,
     a_message_is_taken_once_oldest_first,
     checkpoints_are_newest_first,
     a_question_is_found_by_what_it_asks,

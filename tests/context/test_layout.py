@@ -1,3 +1,4 @@
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,12 +11,12 @@ from aos_mcp.abi.completion import Prompt, Reply, ToolRequest, ToolSpec, Turn
 from aos_mcp.abi.page import Page, PageKind
 from aos_mcp.context.layout import (
     GRID_TOKENS,
-    HANDLES_LISTED_MAX,
     NO_RESULT,
     decode_reply,
     encode_reply,
     lay_out,
 )
+from aos_mcp.context.page_table import BATCH_LISTED_MAX, in_window, listed
 
 STEPS = st.lists(
     st.one_of(
@@ -41,7 +42,11 @@ STEPS = st.lists(
 def fill(context: Any, steps: Sequence[Any]) -> list[int]:
     """Fill a context; return how many pages it held after each whole step."""
     context.add(PageKind.TASK, "Find the bug.")
-    sizes = [1]
+    return grow(context, steps)
+
+
+def grow(context: Any, steps: Sequence[Any]) -> list[int]:
+    sizes = [len(context.pages)]
     for kind, requests, tokens, is_error, resident in steps:
         if kind == "exchange":
             context.exchange(*["read"] * requests, tokens=tokens, is_error=is_error, resident=resident)
@@ -123,26 +128,27 @@ def test_everything_asked_of_the_prompt_reaches_it(context: Any) -> None:
 
 
 def test_pages_that_left_are_listed_where_the_first_of_them_stood(context: Any) -> None:
-    context.exchange("read", resident=False)
-    context.add(PageKind.NOTE, "Also gone.", resident=False)
+    context.exchange("read", resident=False, tokens=900)
+    note = context.add(PageKind.NOTE, "Also gone.", resident=False)
     context.exchange("write")
     turns = context.prompt().turns
     assert [turn.role for turn in turns] == ["user", "assistant", "tool"]
     task, *handles = turns[0].text.split("\n")
     assert task == "Find the bug."
     listed = [line for line in handles if line]
-    assert [line.split()[2] for line in listed] == ["reply", "result", "note"]
-    assert all(page.page_id in line for page, line in zip(context.pages[1:4], listed, strict=True))
-    assert "reply at 1" in listed[0]
+    assert [line.split()[2] for line in listed] == ["result", "note", "1"]
+    assert context.pages[2].page_id in listed[0]
+    assert note.page_id in listed[1]
+    assert "1 more pages" in listed[2], "the reply is named by its result"
 
 
-def test_a_long_run_of_pages_that_left_lists_the_newest_and_counts_the_rest(context: Any) -> None:
+def test_of_many_pages_that_left_at_once_the_largest_are_listed_and_the_rest_counted(context: Any) -> None:
     for number in range(500):
-        context.add(PageKind.DOCUMENT, f"document {number}", resident=False)
+        context.add(PageKind.DOCUMENT, f"document {number}", resident=False, tokens=1_000 + number)
     lines = context.prompt().turns[0].text.split("\n")
-    assert len(lines) <= HANDLES_LISTED_MAX + 4
-    assert "448 older pages" in lines[2]
-    assert "document 499" in lines[-1]
+    assert len(lines) <= BATCH_LISTED_MAX + 4
+    assert "document 499" in lines[-2]
+    assert lines[-1].startswith(f"[paged out] {500 - BATCH_LISTED_MAX} more pages")
 
 
 def test_a_request_without_a_result_is_answered_with_an_error(context: Any) -> None:
@@ -234,23 +240,32 @@ def test_every_resident_page_is_in_the_prompt_once(new_context: Any, steps: list
         needle = f"{decode_reply(body.encode()).text}\n" if page.kind is PageKind.REPLY else f"{body}\n"
         if page.resident and page.kind is not PageKind.RESULT:
             assert text.count(needle) == 1
-        assert page.resident or page.kind is PageKind.TASK or page.page_id in text
+        if page.page_id in listed(pages):
+            assert text.count(page.page_id) == 1
+    absent = sum(not in_window(page) for page in pages)
+    counted = sum(int(number.replace(",", "")) for number in re.findall(r"\[paged out\] ([\d,]+) more pages", text))
+    assert counted + len(listed(pages)) == absent, "what has no handle is counted"
 
 
-@given(steps=STEPS)
-def test_while_pages_are_appended_each_prompt_is_a_prefix_of_the_next(new_context: Any, steps: list[Any]) -> None:
+@given(steps=STEPS, later=STEPS)
+def test_while_pages_are_appended_each_prompt_is_a_prefix_of_the_next(
+    new_context: Any, steps: list[Any], later: list[Any]
+) -> None:
+    """Whatever a compaction has left behind: what comes after it is in the window until the next one."""
     context = new_context()
-    sizes = fill(context, steps)
+    fill(context, steps)
+    sizes = grow(context, [(*step[:-1], True) for step in later])
     texts = [serialised(context.prompt(context.pages[:size])) for size in sizes]
     for shorter, longer in zip(texts, texts[1:], strict=False):
         assert longer.startswith(shorter)
 
 
-@given(steps=STEPS)
-def test_marks_do_not_move_while_pages_are_appended(new_context: Any, steps: list[Any]) -> None:
+@given(steps=STEPS, later=STEPS)
+def test_marks_do_not_move_while_pages_are_appended(new_context: Any, steps: list[Any], later: list[Any]) -> None:
     """A mark of the longer prompt is the end of both, or was passed on the grid before; none appears in between."""
     context = new_context()
-    sizes = fill(context, steps)
+    fill(context, steps)
+    sizes = grow(context, [(*step[:-1], True) for step in later])
     prompts = [context.prompt(context.pages[:size]) for size in sizes]
     for shorter, longer in zip(prompts, prompts[1:], strict=False):
         last = len(shorter.turns) - 1

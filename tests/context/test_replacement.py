@@ -52,14 +52,14 @@ def test_compaction_starts_above_the_high_water_mark() -> None:
 @policies
 def test_nothing_leaves_a_context_that_is_small_enough(context: Any, policy: str) -> None:
     context.exchange("read", tokens=500)
-    assert choose_victims(context.pages, target_tokens=10_000, now=0.0, policy=policy) == ()
+    assert choose_victims(context.pages, target_tokens=10_000, policy=policy) == ()
 
 
 @policies
 def test_one_batch_brings_the_context_down_to_the_target(context: Any, policy: str) -> None:
     for _ in range(30):
         context.exchange("read", tokens=1_000)
-    victims = choose_victims(context.pages, target_tokens=12_000, now=0.0, policy=policy)
+    victims = choose_victims(context.pages, target_tokens=12_000, policy=policy)
     left = resident_tokens(after(context.pages, victims))
     assert 12_000 - 1_050 < left <= 12_000
 
@@ -70,7 +70,7 @@ def test_victims_are_whole_groups_and_never_what_must_stay(
     new_context: Any, policy: str, steps: list[Any], target: int
 ) -> None:
     pages = filled(new_context(), steps)
-    victims = choose_victims(pages, target_tokens=target, now=20_000.0, policy=policy)
+    victims = choose_victims(pages, target_tokens=target, policy=policy)
     gone = set(victims)
     assert len(gone) == len(victims)
     for group in groups(pages):
@@ -92,10 +92,10 @@ def test_a_batch_never_makes_the_context_larger_and_goes_no_further_than_needed(
     new_context: Any, policy: str, steps: list[Any], target: int
 ) -> None:
     pages = filled(new_context(), steps)
-    victims = choose_victims(pages, target_tokens=target, now=20_000.0, policy=policy)
+    victims = choose_victims(pages, target_tokens=target, policy=policy)
     left = resident_tokens(after(pages, victims))
     assert left <= resident_tokens(pages)
-    everything = choose_victims(pages, target_tokens=0, now=20_000.0, policy=policy)
+    everything = choose_victims(pages, target_tokens=0, policy=policy)
     assert left <= target or set(victims) == set(everything)
 
 
@@ -107,7 +107,7 @@ def test_the_same_pages_give_the_same_victims_in_any_order(
     pages = filled(new_context(), steps)
     shuffled = list(pages)
     order.shuffle(shuffled)
-    one, other = (choose_victims(rows, target_tokens=target, now=2e4, policy=policy) for rows in (pages, shuffled))
+    one, other = (choose_victims(rows, target_tokens=target, policy=policy) for rows in (pages, shuffled))
     assert one == other
 
 
@@ -117,7 +117,7 @@ def test_a_page_as_small_as_its_handle_stays(context: Any, policy: str) -> None:
     large = context.add(PageKind.DOCUMENT, "long", tokens=5_000)
     context.exchange("read")
     context.exchange("read")
-    assert choose_victims(context.pages, target_tokens=0, now=0.0, policy=policy) == (large.page_id,)
+    assert choose_victims(context.pages, target_tokens=0, policy=policy) == (large.page_id,)
     assert all(page.resident for page in small)
 
 
@@ -126,35 +126,35 @@ def test_an_older_plan_may_leave_but_not_the_current_one(context: Any) -> None:
     context.add(PageKind.PLAN, "second plan", tokens=1_000)
     context.exchange("read")
     context.exchange("read")
-    assert choose_victims(context.pages, target_tokens=0, now=0.0) == (old.page_id,)
+    assert choose_victims(context.pages, target_tokens=0) == (old.page_id,)
 
 
 def test_lru_takes_what_was_not_used_for_longest(context: Any) -> None:
     ages = [5.0, 1.0, 9.0, 3.0, 50.0, 60.0]
     made = [context.exchange("read", tokens=1_000, used_at=age) for age in ages]
     target = resident_tokens(context.pages) - 1_500
-    victims = choose_victims(context.pages, target_tokens=target, now=100.0, policy="lru")
+    victims = choose_victims(context.pages, target_tokens=target, policy="lru")
     assert set(victims) == {page.page_id for place in (1, 3) for page in made[place]}
 
 
 def test_fifo_takes_what_stands_first(context: Any) -> None:
     made = [context.exchange("read", tokens=1_000, used_at=100.0 - place) for place in range(6)]
     target = resident_tokens(context.pages) - 1_500
-    victims = choose_victims(context.pages, target_tokens=target, now=100.0, policy="fifo")
+    victims = choose_victims(context.pages, target_tokens=target, policy="fifo")
     assert set(victims) == {page.page_id for place in (0, 1) for page in made[place]}
 
 
 def test_importance_takes_what_matters_least(context: Any) -> None:
     made = [context.exchange("read", tokens=1_000, importance=value) for value in (0.9, 0.1, 0.8, 0.2, 0.5, 0.5)]
     target = resident_tokens(context.pages) - 1_500
-    victims = choose_victims(context.pages, target_tokens=target, now=100.0, policy="importance")
+    victims = choose_victims(context.pages, target_tokens=target, policy="importance")
     assert set(victims) == {page.page_id for place in (1, 3) for page in made[place]}
 
 
 def test_cost_cuts_near_the_tail_so_that_the_cached_prefix_stays_long(context: Any) -> None:
     made = [context.exchange("read", tokens=1_000) for _ in range(40)]
     target = resident_tokens(context.pages) - 5_000
-    victims = choose_victims(context.pages, target_tokens=target, now=0.0, policy="cost")
+    victims = choose_victims(context.pages, target_tokens=target, policy="cost")
     first_hole = next(place for place, group in enumerate(made) if group[0].page_id in victims)
     assert first_hole >= 30
 
@@ -167,7 +167,7 @@ def test_cost_keeps_what_matters_among_pages_of_one_place(context: Any) -> None:
     context.exchange("read")
     target = resident_tokens(context.pages) - 19_000 - 3_900
     words = frozenset({"parser", "tests", "notes"})
-    victims = choose_victims(context.pages, target_tokens=target, now=0.0, task_words=words, policy="cost")
+    victims = choose_victims(context.pages, target_tokens=target, task_words=words, policy="cost")
     gone = {title for title, group in made.items() if group[0].page_id in victims}
     assert gone == {"weather report", "cake recipe"}
 
@@ -180,7 +180,7 @@ def test_cost_keeps_what_was_asked_for_again(context: Any) -> None:
     context.exchange("read")
     context.exchange("read")
     target = resident_tokens(context.pages) - 22_000
-    victims = choose_victims(context.pages, target_tokens=target, now=0.0, policy="cost")
+    victims = choose_victims(context.pages, target_tokens=target, policy="cost")
     assert other.page_id in victims
     assert wanted.page_id not in victims
 
@@ -188,11 +188,11 @@ def test_cost_keeps_what_was_asked_for_again(context: Any) -> None:
 def test_pages_that_left_already_are_not_chosen_again(context: Any) -> None:
     for _ in range(10):
         context.exchange("read", tokens=1_000)
-    first = choose_victims(context.pages, target_tokens=5_000, now=0.0)
+    first = choose_victims(context.pages, target_tokens=5_000)
     pages = after(context.pages, first)
-    assert not set(choose_victims(pages, target_tokens=0, now=0.0)) & set(first)
+    assert not set(choose_victims(pages, target_tokens=0)) & set(first)
 
 
 def test_an_unknown_policy_is_refused_by_name(context: Any) -> None:
     with pytest.raises(Invalid, match="clairvoyant"):
-        choose_victims(context.pages, target_tokens=0, now=0.0, policy="clairvoyant")
+        choose_victims(context.pages, target_tokens=0, policy="clairvoyant")

@@ -107,25 +107,27 @@ async def test_a_restore_that_is_made_again_after_a_crash_gives_the_same_fork(tm
     async with open_sqlite(tmp_path / "kernel.db", SystemClock()) as inner:
         store = HookedStore(inner)
         async with kernel_on(tmp_path, ScriptedModels(parent(), child), store=store) as k:
-            stuck = anyio.Event()
+            stuck, gone = anyio.Event(), anyio.Event()
 
             async def die() -> None:
-                if await forks(k):
+                if await forks(k) and not stuck.is_set():
                     stuck.set()
-                    await anyio.sleep_forever()
+                    await gone.wait()
 
-            with anyio.fail_after(DEADLINE_S):
-                store.hooks["_done"] = die
-                pid = (await k.call("spawn_agent", task="x")).pid
-                await stuck.wait()
-                store.hooks.clear()
-                await inner.write(lambda tx: take_over(tx, k.machine, pid))  # as the next kernel does
-                k.machine.running.clear()
-                k.machine.wake()
-                agent = await ended(k, pid)
-                assert len(await forks(k)) == 1
-                assert (await forks(k))[0] in agent.result
-                k.machine.store = inner
+            try:
+                with anyio.fail_after(DEADLINE_S):
+                    store.hooks["_done"] = die
+                    pid = (await k.call("spawn_agent", task="x")).pid
+                    await stuck.wait()
+                    store.hooks.clear()
+                    await inner.write(lambda tx: take_over(tx, k.machine, pid))  # as the next kernel does
+                    k.machine.running.clear()
+                    k.machine.wake()
+                    agent = await ended(k, pid)
+            finally:
+                gone.set()
+            assert len(await forks(k)) == 1
+            assert (await forks(k))[0] in agent.result
 
 
 async def forks(k: TestKernel) -> list[str]:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import anyio
+import anyio.from_thread
 from pydantic import TypeAdapter
 
 from aos_mcp.abi import arguments as a
@@ -60,7 +61,8 @@ async def _at_boundary(call: Call, pid: Pid) -> AsyncIterator[None]:
         with anyio.move_on_after(QUIESCE_S) as scope:
             while True:
                 ticket = machine.bus.ticket()
-                process = await call.read(lambda tx: tx.process_get(pid))
+                # Written, so that it comes after every claim that is under way; a later one sees that it may not.
+                process = await machine.store.write(lambda tx: tx.process_get(pid))
                 if process is None or process.state is not ProcessState.RUNNING:
                     break
                 await ticket.wait()
@@ -129,7 +131,14 @@ def _save(tx: Transaction, call: Call, pid: Pid, label: str, files: Mapping[str,
 
 
 async def restore(call: Call, args: a.RestoreArgs) -> r.SpawnResult:
-    """Start a new process from a checkpoint: same context, same files, a fresh budget under the same parent."""
+    """Start a new process from a checkpoint: same context, same files, a fresh budget under the caller.
+
+    A call that is made again after a crash finds the process that it had started.
+    """
+    key = f"{call.caller.pid}/restore/{call.request_id}" if call.request_id is not None else None
+    known = await call.read(lambda tx: _known(tx, call, key))
+    if known is not None:
+        return known
     row, process, table = await call.read(lambda tx: _load(tx, call, args.checkpoint_id))
     if args.model is not None:
         check_model(call, args.model)
@@ -162,7 +171,7 @@ async def restore(call: Call, args: a.RestoreArgs) -> r.SpawnResult:
         version=0,
         lease_holder=None,
         lease_until=None,
-        idempotency_key=None,
+        idempotency_key=key,
         forked_from=row.checkpoint_id,
         created_at=call.now,
         updated_at=call.now,
@@ -172,6 +181,14 @@ async def restore(call: Call, args: a.RestoreArgs) -> r.SpawnResult:
     call.subject = pid
     call.machine.process_changed(fresh)
     return r.SpawnResult(pid=pid, state=fresh.state, uri=f"aos://proc/{pid}")
+
+
+def _known(tx: Transaction, call: Call, key: str | None) -> r.SpawnResult | None:
+    found = tx.process_by_key(call.caller.principal, key) if key is not None else None
+    if found is None:
+        return None
+    call.subject = found.pid
+    return r.SpawnResult(pid=found.pid, state=found.state, uri=f"aos://proc/{found.pid}")
 
 
 def _load(tx: Transaction, call: Call, checkpoint_id: str) -> tuple[Checkpoint, Process, list[Page]]:
@@ -184,13 +201,13 @@ def _load(tx: Transaction, call: Call, checkpoint_id: str) -> tuple[Checkpoint, 
 
 
 async def _restore_files(call: Call, manifest: Digest, workspace: str) -> None:
-    def load(tx: Transaction) -> tuple[dict[str, WorkspaceFile], dict[Digest, bytes]]:
-        files = _FILES.validate_json(journal.payload(tx, manifest))
-        digests = {file.digest for file in files.values() if file.digest is not None}
-        return files, {digest: journal.payload(tx, digest) for digest in digests}
+    files = await call.read(lambda tx: _FILES.validate_json(journal.payload(tx, manifest)))
 
-    files, bodies = await call.read(load)
-    await anyio.to_thread.run_sync(call.machine.workspaces.restore, workspace, files, bodies.__getitem__)
+    def body(digest: Digest) -> bytes:
+        # One file at a time: a workspace may hold more than there is memory.
+        return anyio.from_thread.run(call.read, lambda tx: journal.payload(tx, digest))
+
+    await anyio.to_thread.run_sync(call.machine.workspaces.restore, workspace, files, body)
 
 
 def _fork(tx: Transaction, call: Call, forked: Process, table: list[Page], args: a.RestoreArgs) -> Process:

@@ -14,6 +14,7 @@ from aos_mcp.abi.message import HOST
 from aos_mcp.abi.page import OUTSIDE, Page, PageKind
 from aos_mcp.abi.process import Process
 from aos_mcp.context.page_table import resident_tokens
+from aos_mcp.context.replacement import thrash
 from aos_mcp.context.tokens import count
 from aos_mcp.kernel import pages
 from aos_mcp.kernel.call import Call
@@ -156,6 +157,7 @@ async def read_context(call: Call, args: a.PidArgs) -> r.ContextResult:
             resident_tokens=resident_tokens([row for row in rows if row.position != OUTSIDE]),
             window_tokens=window,
             faults=sum(row.faults for row in rows),
+            thrash=round(thrash(rows), 2),
             pages=[views.page(row) for row in rows],
         )
 

@@ -1,0 +1,72 @@
+"""Which pages a model's replies have used, told from the text.
+
+Owns the rule: a word that few pages hold (a path, a name with a number in it, an identifier) and that a reply repeats
+was read on the newest page, older than the reply's own question, that holds it. A page_in leaves a mark on its page's
+row; reading what is in the window leaves none, and this makes up for it. Pure; it misses what a model only paraphrased.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from aos_mcp.abi.page import STATIC_KINDS, Page, PageKind
+from aos_mcp.context.page_table import group_key, in_order
+
+DISTINCTIVE_PART = 0.03  # A word on more of the pages than this tells nothing.
+DISTINCTIVE_PAGES = 2  # On so few it always does.
+TEXT_CHARS_MAX = 32_768  # Of one page; what is beyond is not looked at.
+
+_WORD = re.compile(r"(?=\w*[\d_./-])[\w./-]{5,64}")
+
+
+def with_uses(pages: Sequence[Page], text: Callable[[Page], str]) -> list[Page]:
+    """Return the pages, with `uses` and `used_at` moved on where a reply's text shows that the page was used.
+
+    Args:
+        pages: those of one context that are in the window, in any order.
+        text: returns what a page says; called once for each.
+    """
+    ordered = in_order(pages)
+    words = [frozenset(_WORD.findall(text(page)[:TEXT_CHARS_MAX])) for page in ordered]
+    spread = Counter(word for each in words for word in each)
+    common = max(DISTINCTIVE_PAGES + 1, DISTINCTIVE_PART * len(ordered))
+    seen: dict[int, Page] = {}
+    holder: dict[str, int] = {}
+    fresh: list[int] = []  # What came since the last reply: that it is read as it comes says nothing of what follows.
+    for place, (page, held) in enumerate(zip(ordered, words, strict=True)):
+        if page.kind is PageKind.REPLY:
+            for used in {holder[word] for word in held if word in holder and spread[word] <= common} - set(fresh):
+                row = seen.get(used, ordered[used])
+                seen[used] = replace(row, uses=row.uses + 1, used_at=max(row.used_at, page.created_at))
+            fresh = []
+        elif page.kind not in STATIC_KINDS:
+            fresh.append(place)
+            holder.update(dict.fromkeys(held, place))
+    return [seen.get(place, page) for place, page in enumerate(ordered)]
+
+
+def busiest_first(pages: Sequence[Page], victims: Sequence[str]) -> list[Page]:
+    """Return the pages whose place changes at a compaction: those that stand alone, behind the first hole, by use.
+
+    They exchange places among themselves, the most used first, so that the next cut is likelier to fall behind them.
+    All of it is written again anyway. Turns of the conversation keep their order, which means something.
+    """
+    gone = frozenset(victims)
+    hole = min((page.position for page in pages if page.page_id in gone), default=None)
+    if hole is None:
+        return []
+    loose = [
+        page
+        for page in in_order(pages)
+        if page.resident
+        and page.position > hole
+        and page.page_id not in gone
+        and group_key(page) is None
+        and page.kind in {PageKind.NOTE, PageKind.DOCUMENT, PageKind.SUMMARY}
+    ]
+    by_use = sorted(loose, key=lambda page: (-page.uses - page.faults, page.position))
+    moved = [replace(page, position=slot.position) for page, slot in zip(by_use, loose, strict=True)]
+    return [page for page, before in zip(moved, by_use, strict=True) if page.position != before.position]

@@ -1,0 +1,144 @@
+"""The paging benchmark: its traces, its model of provider caches, and that it plays the kernel's own code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aos_mcp.abi.errors import Invalid
+from aos_mcp.bench.cache_model import ROWS, Entries, PrefixCache, PriceRow, Request
+from aos_mcp.bench.pagers import PAGERS
+from aos_mcp.bench.paging import play
+from aos_mcp.bench.session import Play, known_future_bound
+from aos_mcp.bench.traces import load, short_sessions, synthetic
+
+BY_MARKS = next(row for row in ROWS if row.entries is Entries.MARKS)
+EXACT = next(row for row in ROWS if row.entries is Entries.EXACT)
+UNITS = next(row for row in ROWS if row.entries is Entries.UNITS)
+
+
+def request(*names: str, marks: tuple[int, ...] | None = None) -> Request:
+    """A prompt of segments of 2,000 tokens; equal beginnings have equal chains."""
+    chain = [hash(names[: place + 1]) for place in range(len(names))]
+    ends = [2_000 * (place + 1) for place in range(len(names))]
+    return Request(chain, ends, (len(names) - 1,) if marks is None else marks)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_prompt_that_grows_is_read_up_to_the_end_of_the_last_one(row: PriceRow) -> None:
+    cache = PrefixCache(row)
+    assert cache.read(request("a", "b"), 0.0) == 0
+    assert cache.read(request("a", "b", "c"), 10.0) == 4_000
+
+
+@pytest.mark.parametrize("row", [BY_MARKS, EXACT], ids=lambda row: row.name)
+def test_a_prompt_that_parts_from_the_last_one_is_read_only_up_to_a_mark(row: PriceRow) -> None:
+    cache = PrefixCache(row)
+    cache.read(request("a", "b", "c", "d", marks=(0, 3)), 0.0)
+    assert cache.read(request("a", "b", "c", "x", marks=(0, 3)), 1.0) == 2_000
+
+
+def test_a_mark_finds_an_entry_a_few_blocks_before_it_and_no_further() -> None:
+    near, far = ([f"s{place}" for place in range(count)] for count in (20, 40))
+    cache = PrefixCache(BY_MARKS)
+    cache.read(request("s0"), 0.0)
+    assert cache.read(request(*near), 1.0) == 2_000
+    cache = PrefixCache(BY_MARKS)
+    cache.read(request("s0"), 0.0)
+    assert cache.read(request(*far), 1.0) == 0
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_an_entry_expires_and_using_it_keeps_it(row: PriceRow) -> None:
+    cache = PrefixCache(row)
+    cache.read(request("a"), 0.0)
+    assert cache.read(request("a"), 0.9 * row.ttl_s) == 2_000
+    assert cache.read(request("a"), 1.8 * row.ttl_s) == 2_000
+    assert cache.read(request("a"), 3.0 * row.ttl_s) == 0
+
+
+def test_a_cache_of_units_also_hits_at_fixed_distances() -> None:
+    cache = PrefixCache(UNITS)
+    cache.read(request(*"abcdefgh"), 0.0)
+    assert cache.read(request(*"abcdeXgh"), 1.0) == 10_000
+
+
+def test_the_same_seed_gives_the_same_trace() -> None:
+    assert synthetic(50, 7) == synthetic(50, 7)
+    assert synthetic(50, 7) != synthetic(50, 8)
+
+
+@pytest.mark.parametrize("steps", [9, 120])
+def test_a_trace_uses_only_pages_that_are_there(steps: int) -> None:
+    there: set[str] = set()
+    for step in synthetic(steps, 3).steps:
+        there.update(step.new)
+        assert set(step.refs) <= there
+
+
+def test_a_trace_file_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    rows = [
+        {"k": "meta", "v": 1, "name": "mine", "system": 500},
+        {"k": "page", "id": "p0", "tok": 40, "kind": "user", "t": 0},
+        {"k": "page", "id": "p1", "tok": 900, "kind": "file", "src": "Read:/a.py", "t": 1},
+        {"k": "step", "t": 0, "new": ["p0"], "refs": ["p0"], "out": 20, "gap": 3},
+        {"k": "step", "t": 1, "new": ["p1"], "refs": ["p0", "p1"], "out": 30},
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    (trace,) = load(path)
+    assert (trace.name, trace.tokens, len(trace.steps)) == ("mine", 1_440, 2)
+    assert trace.steps[1].refs == ("p0", "p1")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["no json", '{"k": "step", "new": [], "refs": ["p9"], "out": 1}', '{"k": "page", "id": "p", "kind": "user"}'],
+)
+def test_a_file_that_is_no_trace_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text(text, "utf-8")
+    with pytest.raises(Invalid):
+        load(path)
+
+
+def test_a_dialogue_becomes_a_trace_in_which_a_result_is_used_where_its_words_return(tmp_path: Path) -> None:
+    messages = [
+        {"role": "system", "content": "Help travellers."},
+        {"role": "user", "content": "Where is my bag?"},
+        {"role": "assistant", "content": None, "tool_calls": [{"name": "find"}]},
+        {"role": "tool", "name": "find", "content": "bag BG-77123 is in Oslo"},
+        {"role": "assistant", "content": "One moment."},
+        {"role": "user", "content": "Well?"},
+        {"role": "assistant", "content": "Your bag BG-77123 is in Oslo."},
+    ]
+    path = tmp_path / "runs.json"
+    path.write_text(json.dumps([{"task_id": 0, "traj": messages}]), "utf-8")
+    (trace,) = load(path)
+    used = [trace.pages[name].kind for name in trace.steps[-1].refs]
+    assert used == ["tool_result"]
+
+
+def test_a_session_that_fits_costs_what_append_everything_costs() -> None:
+    for trace in short_sessions(5):
+        played = play(BY_MARKS, [trace], ("aos", "append"), window_part=None)
+        assert played.dollars("aos") == played.dollars("append")
+        assert played.faults("aos") == 0
+
+
+@pytest.mark.parametrize("name", sorted(PAGERS))
+def test_no_pager_beats_the_bound_and_all_answer_the_whole_trace(name: str) -> None:
+    trace = synthetic(160, 11)
+    bill = Play(trace, PAGERS[name](trace), BY_MARKS, (trace.tokens - trace.system_tokens) // 2).run()
+    assert bill.cost >= known_future_bound(trace, BY_MARKS)
+    assert bill.requests >= len(trace.steps)
+
+
+def test_ours_costs_less_than_half_of_one_at_a_time_on_a_long_trace() -> None:
+    trace = synthetic(300, 5)
+    played = play(BY_MARKS, [trace], ("aos", "append", "lru", "age"), window_part=0.5)
+    assert played.dollars("aos") < played.dollars("append")
+    assert played.dollars("aos") < played.dollars("lru") / 2
+    assert played.dollars("aos") < played.dollars("age")
