@@ -26,7 +26,7 @@ demo: $(READY) $(NODE)/files.ready ## Two agents through a crash of the kernel; 
 	@$(BIN)/aos demo --node-modules $(NODE)/node_modules $(if $(MODEL),--model $(MODEL))
 
 test: $(READY) $(NODE)/files.ready $(NODE)/tools.ready ## All tests; PYTEST_ARGS goes to pytest.
-	@PATH="$(CURDIR)/$(NODE)/node_modules/.bin:$$PATH" $(BIN)/pytest -m "not hosts and not soak" $(PYTEST_ARGS)
+	@PATH="$(CURDIR)/$(NODE)/node_modules/.bin:$$PATH" $(BIN)/pytest -n 2 --dist loadfile -m "not hosts and not soak" $(PYTEST_ARGS)
 
 soak: $(READY) ## The long sweeps: a kernel that dies at every commit of a run.
 	@$(BIN)/pytest -m soak $(PYTEST_ARGS)

@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,17 @@ async def demo(*arguments: str, environ: Mapping[str, str] | None = None) -> tup
 
 
 @pytest.mark.bwrap
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder whose path leaves room for a socket's name, which the system bounds to about a hundred characters."""
+    with tempfile.TemporaryDirectory(prefix="aos-") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.crash
 @needs_sandbox
-async def test_the_demo_holds_every_claim_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    scratch = tmp_path / "s"
-    scratch.mkdir()
+async def test_the_demo_holds_every_claim_and_leaves_nothing_behind(short_folder: Path) -> None:
+    scratch = short_folder
     environ = {**os.environ, "TMPDIR": str(scratch)}
     code, summary = await demo("--node-modules", str(NODE_MODULES), environ=environ)
     assert (code, summary["ok"]) == (0, True), summary.get("broken")

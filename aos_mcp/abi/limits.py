@@ -54,6 +54,7 @@ SEARCH_WORD_CHARS_MAX = 64  # Longer words are encoded data, which nobody search
 SEARCH_WORDS_MAX = 48  # Of one query; the rest would only slow it.
 SEARCH_CANDIDATES = 200  # By words and by vectors each.
 SEARCH_LENDING = 150  # Of them: the best, whose neighbours are looked up.
+SEARCH_SMALL = 8_000  # Pages: of so few all matches are ranked, in 12 ms at worst.
 SEARCH_RANKED = 2_000  # Matches ranked for one query, about 4 ms: in a larger store its commonest words are left out.
 SEARCH_WIDTH = 400  # The best matches of the whole store; only when too few are within bounds is more looked at.
 VECTOR_LOAD = 4_096  # Vectors read in one statement: about 6 MB.

@@ -20,6 +20,7 @@ SEEDS = (71, 72)
 LONG_STEPS = 600
 PAUSES = 0.01  # In the trace with pauses, before one step in a hundred the person was away.
 WINDOW_PART = 0.5  # The window holds so much of what a long trace amounts to.
+TIGHT_PART = 0.08  # A window in which every pager is pressed all the time.
 ROOM_TOKENS = 1_000_000  # A window in which a short session always fits.
 OURS, APPEND, BOUND = "aos", "append", "known-future lower bound"
 BASELINES = ("lru", "lru50", "lru30", "age", "summarise")
@@ -64,6 +65,10 @@ def run(path: Path | None = None) -> list[Figure]:
     figures: list[Figure] = []
     for row in ROWS:
         figures += _long_figures(f"{LONG_STEPS} steps", play(row, long, _names(), window_part=WINDOW_PART))
+    for row in ROWS:
+        played = play(row, long, (OURS, APPEND, "lru50", "lru30", "summarise"), window_part=TIGHT_PART)
+        what = f"{LONG_STEPS} steps, window {TIGHT_PART:.0%}"
+        figures += [_against(what, played, name, "< 1 x") for name in ("lru50", "lru30", "summarise")]
     for row in (ROWS[0], ROWS[1]):
         played = play(row, paused, (APPEND, OURS), window_part=WINDOW_PART)
         figures.append(_against(f"{LONG_STEPS} steps with pauses", played, APPEND, "<= 0.55 x"))

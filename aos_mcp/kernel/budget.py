@@ -133,12 +133,28 @@ def worst_case(price: ModelPrice | None, input_tokens: int, output_tokens: int) 
     return -int(-(input_tokens * dearest + output_tokens * price.output) // 1)
 
 
+class BudgetHeld(BudgetExhausted):
+    """What is missing is only set aside for calls under way: they give back what they do not use."""
+
+
 def fit_output(chain: Sequence[Account], price: ModelPrice | None, input_tokens: int, output_tokens: int) -> int:
     """Return how many output tokens the chain can pay for, at most `output_tokens`.
 
     Raises:
+        BudgetHeld: it would fit once the calls under way are settled at nothing.
         BudgetExhausted: not even a short turn fits; names the account, the budget and what is left.
     """
+    try:
+        return _fit(chain, price, input_tokens, output_tokens)
+    except BudgetExhausted as error:
+        settled = [replace(account, reserved_microusd=0, reserved_tokens=0) for account in chain]
+        if settled == list(chain):
+            raise
+        _fit(settled, price, input_tokens, output_tokens)
+        raise BudgetHeld(error.message, "Calls under way hold what is left; try again when they have ended.") from None
+
+
+def _fit(chain: Sequence[Account], price: ModelPrice | None, input_tokens: int, output_tokens: int) -> int:
     allowed = output_tokens
     for account in chain:
         rest = left(account)

@@ -33,6 +33,9 @@ from aos_mcp.ports import Transaction
 
 logger = logging.getLogger(__name__)
 
+BUDGET_HELD_S = 0.5
+"""A turn whose budget is held by its siblings' calls looks again this often."""
+
 MAIL_PER_TURN_MAX = 16
 OUTPUT_TOKENS_DEFAULT = 8_192
 """Of one turn; a model that needs more is asked to go on."""
@@ -62,6 +65,8 @@ class Quantum:
             await self._turn()
         except table.Superseded:
             return
+        except budget.BudgetHeld:
+            await self._back_off(BUDGET_HELD_S)
         except BudgetExhausted as error:
             await self._end(ExitCode.BUDGET, str(error))
         except ModelError as error:
@@ -301,6 +306,10 @@ class Quantum:
         )
         if patient:
             machine.admission.park(self._process.model, now + wait_s)
+        await self._back_off(wait_s, faults=faults)
+
+    async def _back_off(self, wait_s: float, *, faults: int | None = None) -> None:
+        machine, now = self._machine, self._machine.clock.now()
 
         def back_off(tx: Transaction) -> Process:
             process = table.held(tx, self._pid, self._fence)
@@ -309,7 +318,7 @@ class Quantum:
                 process,
                 ProcessState.READY,
                 now=now,
-                faults=faults,
+                faults=process.faults if faults is None else faults,
                 wake_at=now + wait_s,
                 lease_holder=None,
                 lease_until=None,

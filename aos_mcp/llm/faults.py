@@ -85,7 +85,7 @@ _BY_STATUS: Mapping[int, ModelFault] = {
 
 _HINTS: Mapping[ModelFault, str] = {
     ModelFault.RATE: "Wait; the call is tried again when the provider allows it.",
-    ModelFault.OVERLOAD: "Wait, or name a fallback under models in aos.toml.",
+    ModelFault.OVERLOAD: "Wait, or use a model of another provider.",
     ModelFault.SPEND_LIMIT: "Add credit or raise the limit in the provider's console, or use another model.",
     ModelFault.CONTEXT_TOO_LONG: "Shorten the prompt, or use a model with a larger window.",
     ModelFault.REFUSED: "Change the request: the provider does not answer it as it is.",

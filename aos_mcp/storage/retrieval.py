@@ -10,7 +10,7 @@ import threading
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
-from aos_mcp.abi.limits import SEARCH_CANDIDATES, SEARCH_LENDING, SEARCH_RANKED, SEARCH_WIDTH, VECTOR_LOAD
+from aos_mcp.abi.limits import SEARCH_CANDIDATES, SEARCH_LENDING, SEARCH_RANKED, SEARCH_SMALL, SEARCH_WIDTH, VECTOR_LOAD
 from aos_mcp.abi.vector import Vector
 from aos_mcp.storage import ranking, search
 from aos_mcp.storage.connection import Connection, Value
@@ -108,7 +108,7 @@ def _telling(at: Connection, words: list[str]) -> list[str]:
     """
     last = at.one("page_last", {})
     distinct = set(words)
-    if len(distinct) == 1 or last is None or last["serial"] <= SEARCH_RANKED:
+    if len(distinct) == 1 or last is None or last["serial"] <= SEARCH_SMALL:
         return words
     counts = {}
     for word in distinct:

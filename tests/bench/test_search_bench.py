@@ -10,6 +10,7 @@ import pytest
 from aos_mcp.abi.errors import Invalid
 from aos_mcp.bench import search
 from aos_mcp.bench.recall import Question, average_precision, judge, load_cacm, load_locomo
+from tests.apart import apart
 
 
 def a_conversation(name: str) -> dict[str, object]:
@@ -80,7 +81,7 @@ def test_rankings_are_judged_by_the_evidence_they_hold() -> None:
 
 def test_the_benchmark_prints_every_way_of_searching_beside_the_lexical_index(locomo: Path, cacm: Path) -> None:
     told: list[str] = []
-    figures = {each.name: each for each in search.run(locomo, cacm, 30, "/nowhere", told.append)}
+    figures = {each.name: each for each in apart(lambda: search.run(locomo, cacm, 30, "/nowhere", told.append))}
     assert figures["words: turn R@10"].value == 1.0
     assert figures["words: turn R@10"].baseline == "FTS5 alone"
     assert figures["words: CACM MAP"].value == 1.0

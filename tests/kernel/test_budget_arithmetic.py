@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from aos_mcp.abi.budget import WORKSPACE_ACCOUNT, Account, Budget, Usage
 from aos_mcp.abi.completion import ModelPrice, Prompt, Turn
 from aos_mcp.abi.errors import BudgetExhausted
-from aos_mcp.kernel.budget import OUTPUT_TOKENS_MIN, check_wall, fit_output, left_of_chain, within, worst_case
+from aos_mcp.kernel.budget import (
+    OUTPUT_TOKENS_MIN,
+    BudgetHeld,
+    check_wall,
+    fit_output,
+    left_of_chain,
+    within,
+    worst_case,
+)
 from aos_mcp.kernel.model_call import estimate
 
 amounts = st.none() | st.integers(0, 10**9)
@@ -138,3 +146,13 @@ def test_a_longer_prompt_is_never_estimated_lower(texts: list[str]) -> None:
     turns = tuple(Turn(role="user", text=text) for text in texts)
     whole = estimate(Prompt(system="s", turns=turns))
     assert whole >= estimate(Prompt(system="s", turns=turns[:-1]))
+
+
+def test_what_only_calls_under_way_hold_is_not_used_up() -> None:
+    held = Account(account="a", parent=None, limit=Budget(tokens=10_000), reserved_tokens=9_900)
+    with pytest.raises(BudgetHeld):
+        fit_output([held], None, 1_000, 1_000)
+    spent = Account(account="a", parent=None, limit=Budget(tokens=10_000), used=Usage(input_tokens=9_900))
+    with pytest.raises(BudgetExhausted) as refused:
+        fit_output([spent], None, 1_000, 1_000)
+    assert not isinstance(refused.value, BudgetHeld)

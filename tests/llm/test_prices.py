@@ -6,6 +6,7 @@ import math
 from decimal import Decimal
 from fractions import Fraction
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from aos_mcp.abi.completion import ModelPrice
 from aos_mcp.abi.settings import PriceSettings
 from aos_mcp.llm.prices import PriceTable, cost_microusd, microusd
 from aos_mcp.llm.providers import load_rows
+from tests.apart import apart
 
 ROWS = load_rows({}, {})
 NOW = 1_795_392_000.0  # 2026-11-23T00:00:00Z: outside DeepSeek's dear hours
@@ -55,9 +57,7 @@ def table() -> PriceTable:
     made = PriceTable(
         {"openai/mine": PriceSettings(input=1, output=2, cached=0.5), "vllm/*": PriceSettings(input=3, output=4)}
     )
-    import anyio
-
-    anyio.run(made.load)
+    apart(lambda: anyio.run(made.load))
     return made
 
 

@@ -157,4 +157,6 @@ def test_every_shipped_recording_makes_calls_the_kernel_has(path: Path) -> None:
     rows = {row.name: row for row in ROWS}
     for turn in read_recording(path).turns:
         for request in turn.reply.requests:
-            rows[request.name].args.model_validate(request.arguments)
+            downstream, filled_in = "__" in request.name, "${last:" in json.dumps(request.arguments)
+            if not downstream and not filled_in:  # a server checks its own tools, and a run what it fills in
+                rows[request.name].args.model_validate(request.arguments)

@@ -60,6 +60,7 @@ async def test_the_driver_keeps_the_contract_over_a_url(start: Start, transport:
     port, _ = start(transport)
     with anyio.fail_after(TEST_S):
         async with mounted({"far": remote(transport, port)}) as table:
+            await until_up(table, "far")
             await check_mounts(table, "far__add", {"a": 1, "b": 2})
             assert status_of(table, "far").transport == transport
 

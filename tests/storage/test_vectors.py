@@ -13,7 +13,7 @@ from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.page import PageKind
 from aos_mcp.abi.vector import Vector
 from aos_mcp.ports import Transaction
-from aos_mcp.storage import matrix
+from aos_mcp.storage import matrix, retrieval
 from aos_mcp.storage.queries import load_queries
 from aos_mcp.storage.retrieval import Bounds, Nearest
 from aos_mcp.storage.sqlite import QUERIES
@@ -137,3 +137,20 @@ async def test_vectors_of_a_unit_that_was_undone_are_never_found(open_store: Ope
         assert await store.read(lambda tx: tx.page_search("x", owner=OWNER, near=near, limit=5)) == []
         await store.write(lambda tx: tx.page_insert(a_page("pg_kept", pid=None), "kept"))
         assert await store.read(lambda tx: tx.page_search("x", owner=OWNER, near=near, limit=5)) == []
+
+
+async def test_the_commonest_words_of_a_query_are_left_out_where_ranking_by_them_would_be_slow(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrieval, "SEARCH_SMALL", 10)
+    monkeypatch.setattr(retrieval, "SEARCH_RANKED", 30)
+    async with open_store() as store:
+
+        def insert(tx: Transaction) -> None:
+            for number in range(60):
+                tx.page_insert(a_page(f"pg_{number}", pid=None), "a lorry" + (" and an owl" if number == 7 else ""))
+
+        await store.write(insert)
+        for query, count in (("lorry owl", 1), ("lorry", 20), ("lorry absent", 20), ("owl owl", 1)):
+            hits = await store.read(lambda tx, query=query: tx.page_search(query, owner=OWNER, limit=20))  # type: ignore[misc]
+            assert len(hits) == count, query

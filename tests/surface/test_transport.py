@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from aos_mcp.shim import _peek
 from aos_mcp.transport import EDGE_BYTES, Lines, Refusal, TooLong, decode, id_at_edges
+from tests.apart import apart
 
 
 class Pieces(ByteStream):
@@ -48,7 +49,7 @@ def test_lines_are_the_same_however_the_bytes_arrive(pieces: list[bytes], limit:
     expected = whole.split(b"\n")
     if expected[-1] == b"":
         expected.pop()
-    found = anyio.run(read_all, pieces, limit)
+    found = apart(lambda: anyio.run(read_all, pieces, limit))
     assert [line.size if isinstance(line, TooLong) else line for line in found] == [
         line if len(line) <= limit else len(line) for line in expected
     ]
