@@ -23,7 +23,7 @@ from aos_mcp.audit.chain import generate_key, load_key, verifier_text
 from aos_mcp.audit.redact import redactor
 from aos_mcp.definitions import check_definitions, definition_folders
 from aos_mcp.embed.selection import find_embedder
-from aos_mcp.hardware import SystemClock, SystemEntropy
+from aos_mcp.hardware import SystemClock, SystemEntropy, local_principal
 from aos_mcp.kernel.admission import Admission
 from aos_mcp.kernel.kernel import Kernel
 from aos_mcp.kernel.machine import Machine, Seal
@@ -40,11 +40,6 @@ SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
 SECRET_CHARS_MIN = 8
 OBSERVED_MAX = 100_000
 """Egress decisions that may wait for the sealer, which takes them twice a second."""
-
-
-def principal() -> str:
-    """Return the name of the person this kernel works for: the user it runs as."""
-    return f"local:{os.getuid()}"
 
 
 @asynccontextmanager
@@ -101,7 +96,7 @@ async def boot(settings: Settings, environ: Mapping[str, str], home: Path) -> As
             else find_embedder(settings.search),
             observed=observed,
         )
-        kernel = Kernel(machine, principal())
+        kernel = Kernel(machine, local_principal())
         async with anyio.create_task_group() as group:
             await group.start(kernel.run)
             try:

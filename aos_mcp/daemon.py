@@ -29,8 +29,9 @@ from aos_mcp.abi.capability import Caller, CallerKind
 from aos_mcp.abi.errors import AosError, Conflict, Invalid, Unavailable
 from aos_mcp.abi.settings import Settings
 from aos_mcp.boot import boot
+from aos_mcp.hardware import local_principal
 from aos_mcp.kernel.kernel import Kernel
-from aos_mcp.server import KernelSlot, Surface, load_state_key, local_principal
+from aos_mcp.server import KernelSlot, Surface, load_state_key
 from aos_mcp.transport import Lines, TooLong, message_streams, stdio
 from aos_mcp.web import Endpoint, admit, bind, serve_http
 

@@ -1,8 +1,9 @@
-"""The real clock and the real randomness. Everything else takes them as arguments."""
+"""The real clock, the real randomness, and whose machine it is. Everything else takes them as arguments."""
 
 from __future__ import annotations
 
 import base64
+import os
 import random
 import secrets
 import time
@@ -13,6 +14,11 @@ HANDLE_BYTES = 16
 """128 random bits: not to be guessed."""
 SLEEP_S_MAX = 3_600.0
 """A longer sleep is cut, so that a change of the system's clock is seen."""
+
+
+def local_principal() -> str:
+    """Return the name of the person this kernel works for: the user it runs as."""
+    return f"local:{os.getuid()}"
 
 
 class SystemClock:

@@ -329,11 +329,6 @@ def _progress_of(ctx: Context) -> Progress | None:
     return report
 
 
-def local_principal() -> str:
-    """Return the principal of whoever runs this process."""
-    return f"local:{os.getuid()}"
-
-
 def load_state_key(home: Path) -> bytes:
     """Return the key that seals what clients carry for us, made on first use.
 

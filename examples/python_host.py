@@ -14,13 +14,14 @@ from aos_mcp.abi.errors import NotFound
 from aos_mcp.abi.event import EventKind
 from aos_mcp.abi.results import ReadAuditResult, SpawnResult, WaitResult
 from aos_mcp.abi.settings import Settings
-from aos_mcp.boot import boot, principal
+from aos_mcp.boot import boot
+from aos_mcp.hardware import local_principal
 
 DEADLINE_S = 60.0
 
 
 async def main() -> None:
-    me = Caller(kind=CallerKind.HOST, principal=principal(), host="python_host")
+    me = Caller(kind=CallerKind.HOST, principal=local_principal(), host="python_host")
     with tempfile.TemporaryDirectory(prefix="aos-example-") as home, anyio.fail_after(DEADLINE_S):
         async with boot(Settings(), {}, Path(home)) as kernel:
             with kernel.listen() as events:
