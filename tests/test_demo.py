@@ -37,7 +37,6 @@ async def demo(*arguments: str, environ: Mapping[str, str] | None = None) -> tup
     return done.returncode, summary
 
 
-@pytest.mark.bwrap
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
     """A folder whose path leaves room for a socket's name, which the system bounds to about a hundred characters."""
@@ -45,6 +44,7 @@ def short_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.bwrap
 @pytest.mark.crash
 @needs_sandbox
 async def test_the_demo_holds_every_claim_and_leaves_nothing_behind(short_folder: Path) -> None:
