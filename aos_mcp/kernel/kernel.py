@@ -32,6 +32,9 @@ from aos_mcp.ports import Progress, Transaction
 
 logger = logging.getLogger(__name__)
 
+PROOF_DELAY_S = 2.0
+"""The sandbox drivers are proven this long after the boot, or when a command first wants one."""
+
 
 class Kernel:
     """What the surface sees of the machine."""
@@ -112,6 +115,8 @@ class Kernel:
             tx.account_put(replace(known, limit=limit))
 
     async def _prove_sandbox(self) -> None:
+        with anyio.move_on_after(PROOF_DELAY_S):  # the first replies go before it
+            await self._machine.sandbox_wanted.wait()
         proofs = await self._machine.sandbox.prove()
         self._machine.sandbox_failures = tuple(proof for proof in proofs if not proof.passed)
         self._machine.sandbox_tried.set()

@@ -65,6 +65,8 @@ class Loop:
             return 0
         now = machine.clock.now()
         ready = await machine.store.read(lambda tx: self._candidates(tx, now))
+        if machine.stopping:
+            return 0  # it began to stop while we looked
         chosen = [candidate.pid for candidate in rank(ready, now, machine.settings.scheduler, room)]
         machine.backlog = len(ready) - len(chosen)
         if not chosen:

@@ -83,6 +83,8 @@ class Machine:
     """When that was looked at last, in monotonic seconds."""
     sandbox_failures: tuple[SandboxProof, ...] = ()
     """What the drivers that did not pass said about themselves."""
+    sandbox_wanted: anyio.Event = field(default_factory=anyio.Event)
+    """Set by the first command that needs a sandbox: the proof need not wait for a quiet moment then."""
     sandbox_tried: anyio.Event = field(default_factory=anyio.Event)
     """Set once the sandbox drivers were put to the proof."""
     ready: anyio.Event = field(default_factory=anyio.Event)

@@ -62,6 +62,7 @@ async def execute(call: Call, args: a.ExecArgs) -> r.ExecResult:
 
 
 async def _proven(call: Call) -> None:
+    call.machine.sandbox_wanted.set()
     with anyio.move_on_after(PROOF_S):
         await call.machine.sandbox_tried.wait()
     if call.machine.sandbox.proven() is None:
