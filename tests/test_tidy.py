@@ -64,7 +64,6 @@ EXAMPLE_PATHS = frozenset(
     {
         ("aos_mcp/testing/sandbox_escapes.py", "/root/.ssh/id_rsa"),  # must not be readable from a sandbox
         ("aos_mcp/testing/sandbox_escapes.py", "/root/.bashrc"),
-        ("tests/proxy/test_host_config.py", "/work/aos-mcp"),  # in a configuration that is only parsed
     }
 )
 

@@ -93,7 +93,7 @@ def test_aos_mcp_does_not_mount_itself(tmp_path: Path, entry: dict[str, object])
 @pytest.mark.parametrize(
     "entry",
     [
-        {"command": "npx", "args": ["-y", "server-filesystem", "/work/aos-mcp"]},
+        {"command": "npx", "args": ["-y", "server-filesystem", "/srv/aos-mcp"]},
         {"command": "mcp-server-git", "args": ["--repository", "aos-mcp"]},
         {"url": "http://aos-mcp.example/mcp"},
     ],
