@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue, WithJsonSchema
 
 from aos_mcp.abi.approval import ApprovalState
 from aos_mcp.abi.mount import MountState
@@ -159,11 +159,15 @@ class ExecResult(Result):
     output_page: str | None = None
 
 
+ANY_JSON = {"type": ["object", "array", "string", "number", "boolean"]}
+"""What an answer to a schema may be. Said in full: some readers take a schema without a type for a mistake."""
+
+
 class CompleteResult(Result):
     """Answer of `complete`: `text`, or `object` where a schema was given."""
 
     text: str | None = None
-    object: JsonValue | None = None
+    object: Annotated[JsonValue | None, WithJsonSchema(ANY_JSON)] = None
     usage: UsageResult
     model: str
     replayed: bool = False
