@@ -78,23 +78,47 @@ def readable(tx: Transaction, page: Page) -> str:
     return "\n".join([reply.text, *(f"[called {q.name} {q.arguments}]" for q in reply.requests)]).strip()
 
 
-def keep_result(tx: Transaction, process: Process, text: str, *, entropy: Entropy, now: float) -> None:
-    """Write the page that holds the whole of a process's result, where it is too long to be shown whole."""
-    if count(text) <= RESULT_TOKENS_MAX:
-        return
-    make(
+def keep(
+    tx: Transaction,
+    text: str,
+    *,
+    pid: Pid | None,
+    owner: str,
+    title: str,
+    entropy: Entropy,
+    now: float,
+    source: str,
+) -> Page:
+    """Keep a text outside the window: it has an address, and takes no place in a prompt."""
+    return make(
         tx,
         page_id=entropy.handle("pg_"),
-        pid=process.pid,
-        owner=process.owner,
+        pid=pid,
+        owner=owner,
         kind=PageKind.DOCUMENT,
         body=text.encode(),
         text=text,
         position=OUTSIDE,
         now=now,
-        source=process.pid,
-        title=f"result of {process.name}",
+        source=source,
+        title=title,
         resident=False,
+    )
+
+
+def keep_result(tx: Transaction, process: Process, text: str, *, entropy: Entropy, now: float) -> None:
+    """Write the page that holds the whole of a process's result, where it is too long to be shown whole."""
+    if count(text) <= RESULT_TOKENS_MAX:
+        return
+    keep(
+        tx,
+        text,
+        pid=process.pid,
+        owner=process.owner,
+        title=f"result of {process.name}",
+        entropy=entropy,
+        now=now,
+        source=process.pid,
     )
 
 
@@ -105,20 +129,7 @@ def shortened(
     tokens = count(text)
     if tokens <= RESULT_TOKENS_MAX:
         return text
-    page = make(
-        tx,
-        page_id=entropy.handle("pg_"),
-        pid=process.pid,
-        owner=process.owner,
-        kind=PageKind.DOCUMENT,
-        body=text.encode(),
-        text=text,
-        position=OUTSIDE,
-        now=now,
-        source=source,
-        title=title,
-        resident=False,
-    )
+    page = keep(tx, text, pid=process.pid, owner=process.owner, title=title, entropy=entropy, now=now, source=source)
     return (
         f"{text[:HEAD_CHARS]}\n[{tokens - count(text[:HEAD_CHARS])} tokens more are not shown. The whole text is page "
         f"{page.page_id}: page_in(page_id='{page.page_id}', offset={HEAD_CHARS}) goes on from here.]"

@@ -12,7 +12,6 @@ from aos_mcp.abi import results as r
 from aos_mcp.abi.errors import Unavailable
 from aos_mcp.abi.limits import EXEC_OUTPUT_BYTES_MAX, RESULT_TOKENS_MAX
 from aos_mcp.abi.message import HOST
-from aos_mcp.abi.page import OUTSIDE, PageKind
 from aos_mcp.abi.process import Process
 from aos_mcp.abi.sandbox import Command, CommandLimits, CommandOutcome, WorkspaceFile
 from aos_mcp.context.tokens import count
@@ -42,7 +41,7 @@ async def execute(call: Call, args: a.ExecArgs) -> r.ExecResult:
     before = await anyio.to_thread.run_sync(machine.workspaces.scan, workspace, {})
     settings = machine.settings.sandbox
     command = Command(
-        session=f"{process.pid}" if process is not None else f"host-{workspace}",
+        session=process.pid if process is not None else f"host-{workspace}",
         workspace=workspace,
         argv=("sh", "-c", args.command) if isinstance(args.command, str) else tuple(args.command),
         stdin=(args.stdin or "").encode(),
@@ -116,18 +115,14 @@ async def _shown(
 
 
 def _keep(tx: Transaction, call: Call, process: Process | None, text: str) -> str:
-    page = pages.make(
+    page = pages.keep(
         tx,
-        page_id=call.machine.entropy.handle("pg_"),
+        text,
         pid=process.pid if process is not None else None,
         owner=call.caller.principal,
-        kind=PageKind.DOCUMENT,
-        body=text.encode(),
-        text=text,
-        position=OUTSIDE,
+        title="output of a command",
+        entropy=call.machine.entropy,
         now=call.now,
         source=call.caller.pid or HOST,
-        title="output of a command",
-        resident=False,
     )
     return page.page_id

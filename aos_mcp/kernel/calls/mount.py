@@ -13,7 +13,6 @@ from aos_mcp.abi import results as r
 from aos_mcp.abi.errors import NotFound
 from aos_mcp.abi.limits import MOUNT_CALL_S, REPLY_CHARS_MAX
 from aos_mcp.abi.mount import MountedTool, ToolOutcome
-from aos_mcp.abi.page import OUTSIDE, PageKind
 from aos_mcp.kernel import pages
 from aos_mcp.kernel.call import Call
 from aos_mcp.kernel.machine import Machine
@@ -91,19 +90,15 @@ async def _shown(call: Call, name: str, outcome: ToolOutcome) -> r.CallToolResul
     text = outcome.text or outcome.result
 
     def keep(tx: Transaction) -> str:
-        page = pages.make(
+        page = pages.keep(
             tx,
-            page_id=call.machine.entropy.handle("pg_"),
+            text,
             pid=None,
             owner=call.caller.principal,
-            kind=PageKind.DOCUMENT,
-            body=text.encode(),
-            text=text,
-            position=OUTSIDE,
+            title=f"result of {name}",
+            entropy=call.machine.entropy,
             now=call.now,
             source=name,
-            title=f"result of {name}",
-            resident=False,
         )
         return page.page_id
 
