@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.to_thread
 
-from aos_mcp.abi.errors import TimedOut, Unavailable
-from aos_mcp.abi.limits import EMBED_BATCH, EMBED_CALL_S, EMBED_THREADS
+from aos_mcp.abi.errors import Unavailable
+from aos_mcp.abi.limits import EMBED_BATCH, EMBED_THREADS
+from aos_mcp.embed.worker import embedded
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -68,16 +68,8 @@ class MiniLM:
 
     async def embed(self, texts: Sequence[str]) -> Sequence[bytes]:
         """See `ports.Embedder.embed`."""
-        try:
-            with anyio.fail_after(EMBED_CALL_S):
-                return await anyio.to_thread.run_sync(
-                    self._embed, list(texts), limiter=self._threads, abandon_on_cancel=True
-                )
-        except TimeoutError:
-            raise TimedOut(
-                f"{NAME} did not embed {len(texts)} texts within {EMBED_CALL_S:.0f} s.",
-                "Search goes on by words; give the machine more processors, or set search.embedder to off.",
-            ) from None
+        hint = "Search goes on by words; give the machine more processors, or set search.embedder to off."
+        return await embedded(NAME, self._embed, texts, self._threads, hint)
 
     def _embed(self, texts: list[str]) -> list[bytes]:
         words, encoder = self._load()

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import anyio
-import anyio.to_thread
 
-from aos_mcp.abi.errors import TimedOut, Unavailable
-from aos_mcp.abi.limits import EMBED_BATCH, EMBED_CALL_S
+from aos_mcp.abi.errors import Unavailable
+from aos_mcp.abi.limits import EMBED_BATCH
+from aos_mcp.embed.worker import embedded
 
 
 class SentenceTransformers:
@@ -30,16 +30,8 @@ class SentenceTransformers:
 
     async def embed(self, texts: Sequence[str]) -> Sequence[bytes]:
         """See `ports.Embedder.embed`."""
-        try:
-            with anyio.fail_after(EMBED_CALL_S):
-                return await anyio.to_thread.run_sync(
-                    self._embed, list(texts), limiter=self._threads, abandon_on_cancel=True
-                )
-        except TimeoutError:
-            raise TimedOut(
-                f"{self.name} did not embed {len(texts)} texts within {EMBED_CALL_S:.0f} s.",
-                "Its first use may download the model: try again in a moment. Search goes on by words.",
-            ) from None
+        hint = "Its first use may download the model: try again in a moment. Search goes on by words."
+        return await embedded(self.name, self._embed, texts, self._threads, hint)
 
     def _embed(self, texts: list[str]) -> list[bytes]:
         with self._loading:
