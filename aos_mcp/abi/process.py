@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from types import MappingProxyType
 
 from aos_mcp.abi.capability import Rights
@@ -57,6 +57,27 @@ class Signal(StrEnum):
     TERM = "term"
     """Graceful: the agent gets one turn to finish up, then ends."""
     KILL = "kill"
+
+
+class SchedClass(IntEnum):
+    """What a process is to the scheduler; a lower one goes first."""
+
+    INTERACTIVE = 0
+    """Somebody waits for it."""
+    NORMAL = 1
+    BATCH = 2
+    """Nobody waits for it."""
+
+
+INTERACTIVE_BELOW = 30
+BATCH_FROM = 70
+
+
+def sched_class(priority: int) -> SchedClass:
+    """Return the class of a priority (0 first … 100): interactive below 30, batch from 70, normal between."""
+    if priority < INTERACTIVE_BELOW:
+        return SchedClass.INTERACTIVE
+    return SchedClass.NORMAL if priority < BATCH_FROM else SchedClass.BATCH
 
 
 class ExitCode(StrEnum):
