@@ -27,9 +27,11 @@ from pydantic import BaseModel
 
 from aos_mcp import __version__
 from aos_mcp.abi import limits
+from aos_mcp.abi.calls import TABLE
 from aos_mcp.abi.capability import Caller, CallerKind
 from aos_mcp.abi.errors import AosError, NotFound, Unavailable
 from aos_mcp.abi.results import ApprovalsResult, ListResult
+from aos_mcp.abi.syscall import Audience
 from aos_mcp.resources import catalog as resource_catalog
 from aos_mcp.resources import prompts as prompt_catalog
 from aos_mcp.resources.subscriptions import Hub
@@ -211,7 +213,7 @@ class _Connection:
         self, ctx: Context, params: types.CallToolRequestParams
     ) -> types.CallToolResult | types.InputRequiredResult:
         try:
-            if params.name not in tool_catalog.ROWS_BY_TOOL:
+            if params.name not in tool_catalog.ROWS_BY_TOOL and not self._is_for_operator(params.name):
                 raise NotFound("There is no tool of that name.", "tools/list has the names there are.")
             result = await with_consent(
                 ctx,
@@ -225,6 +227,11 @@ class _Connection:
             return tool_catalog.success(result, params.name, modern=is_modern(ctx))
         except AosError as error:
             return error_result(error)
+
+    def _is_for_operator(self, name: str) -> bool:
+        """Tell whether the command line makes a call that is no tool. The gate asks again."""
+        row = TABLE.get(name)
+        return row is not None and row.audience is Audience.OPERATORS and self._caller.kind is CallerKind.OPERATOR
 
     async def _act(self, ctx: Context, params: types.CallToolRequestParams) -> BaseModel:
         return await self._surface.syscall(

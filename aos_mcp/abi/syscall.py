@@ -32,6 +32,8 @@ class Audience(StrEnum):
     ALL = "all"
     HOSTS = "hosts"
     AGENTS = "agents"
+    OPERATORS = "operators"
+    """The command line and the dashboard of the kernel's own user; no host and no agent knows that it exists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ AUDIENCES: Mapping[Audience, str] = {
     Audience.ALL: "hosts and agents",
     Audience.HOSTS: "hosts",
     Audience.AGENTS: "agents",
+    Audience.OPERATORS: "the operator, by the command line",
 }
 
 

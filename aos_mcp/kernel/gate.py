@@ -78,7 +78,7 @@ class Gate:
         machine = self._machine
         started = machine.clock.monotonic()
         row = TABLE.get(name)
-        if row is None or (row.audience is Audience.AGENTS and caller.kind is not CallerKind.AGENT):
+        if row is None or not is_audience(row, caller):
             raise NotFound(f"There is no call {name!r}.", "See tools/list for what there is.")
         call = Call(
             machine=machine,
@@ -274,6 +274,15 @@ class Gate:
             return  # an act that failed has its record already
         entry = call.entry(error.code, error.message)
         await self._machine.store.write(lambda tx: tx.audit_stage(entry))
+
+
+def is_audience(row: Syscall, caller: Caller) -> bool:
+    """Tell whether a call exists for this caller. One for hosts does for agents too: it is refused with a reason."""
+    if row.audience is Audience.AGENTS:
+        return caller.kind is CallerKind.AGENT
+    if row.audience is Audience.OPERATORS:
+        return caller.kind in {CallerKind.OPERATOR, CallerKind.KERNEL}
+    return True
 
 
 def decode(row: Syscall, arguments: Mapping[str, object]) -> BaseModel:

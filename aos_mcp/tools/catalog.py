@@ -53,7 +53,8 @@ def success(result: BaseModel, call: str, *, modern: bool) -> types.CallToolResu
     if isinstance(result, CallToolResult):
         return mount.relay(result, modern=modern)
     body = structured(result)
-    words = TEXT_OF[call](result) or json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    text = TEXT_OF.get(call)  # a call of the operator is no tool, and has no words of its own
+    words = (text(result) if text else "") or json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return types.CallToolResult(content=[types.TextContent(type="text", text=words)], structured_content=body)
 
 
