@@ -17,13 +17,28 @@ class ToolRequest:
     arguments: str
 
 
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """An image or a file that stands in a user turn. `data` is its bytes, `name` what a person would call it."""
+
+    media_type: str
+    data: bytes = field(repr=False)
+    name: str = ""
+
+    @property
+    def kind(self) -> Literal["image", "file"]:
+        """What the model must be able to take (see `ModelInfo.inputs`)."""
+        return "image" if self.media_type.startswith("image/") else "file"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     """One element of a prompt.
 
     `role` is `user`, `assistant` or `tool`. A `tool` turn answers `request_id`. `breakpoint` marks the end of a prefix
     that is worth caching, for dialects that want to be told. `reasoning` and `reasoning_signature` are what the model
-    thought in an assistant turn, re-sent only to providers that demand it.
+    thought in an assistant turn, re-sent only to providers that demand it. `attachments` stand before the text of a
+    user turn; a model that does not take them refuses the prompt before anything is sent.
     """
 
     role: Literal["user", "assistant", "tool"]
@@ -34,6 +49,7 @@ class Turn:
     reasoning: str = ""
     reasoning_signature: str = ""
     breakpoint: bool = False
+    attachments: tuple[Attachment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +67,10 @@ class Prompt:
 
     `turn` is how many model turns this process has made before, whatever has left the context since; a recording is
     played by it. It is never sent to a provider.
+
+    `continuing` is text of the answer that was generated before, which the model is to go on from; the reply then holds
+    only what is new. Only models with `ModelInfo.continues` take it. `native_priority` (0 first … 100) is passed on to
+    providers that schedule by themselves.
     """
 
     system: str
@@ -60,6 +80,8 @@ class Prompt:
     output_schema: str | None = None
     temperature: float | None = None
     turn: int = 0
+    continuing: str = ""
+    native_priority: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +96,33 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimits:
+    """What a provider said of its limits with an answer or an error; None where it said nothing.
+
+    `…_left` is what remains of `…_limit`, `…_reset_s` the seconds from now until all of it is back. `tokens_…` counts
+    input and output together, for providers that do not tell them apart.
+    """
+
+    requests_limit: int | None = None
+    requests_left: int | None = None
+    requests_reset_s: float | None = None
+    input_tokens_limit: int | None = None
+    input_tokens_left: int | None = None
+    input_tokens_reset_s: float | None = None
+    output_tokens_limit: int | None = None
+    output_tokens_left: int | None = None
+    output_tokens_reset_s: float | None = None
+    tokens_limit: int | None = None
+    tokens_left: int | None = None
+    tokens_reset_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
     """A finished model call. `usage.microusd` is the price, rounded up to the micro-dollar.
 
     `priced` is False when no price is known for the model; `usage.microusd` is 0 then. `replayed` is True when a
-    recording answered.
+    recording answered. `limits` is None where the provider says nothing of its limits.
     """
 
     model: str
@@ -86,6 +130,7 @@ class Completion:
     usage: Usage
     priced: bool = True
     replayed: bool = False
+    limits: RateLimits | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +146,11 @@ class ModelPrice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
-    """What is known of a model before the first call. `price` is None when unknown (never 0 for unknown)."""
+    """What is known of a model before the first call. `price` is None when unknown (never 0 for unknown).
+
+    `continues` tells whether the provider goes on from a given beginning of the answer (`Prompt.continuing`). `inputs`
+    holds what turns may carry: `text`, `image`, `file`.
+    """
 
     name: str
     """`provider/model`."""
@@ -112,3 +161,5 @@ class ModelInfo:
     key_present: bool
     replay: bool = False
     quirks: tuple[str, ...] = field(default=())
+    continues: bool = False
+    inputs: frozenset[str] = frozenset({"text"})

@@ -23,6 +23,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from aos_mcp.abi.completion import RateLimits
+
 
 class ErrorCode(StrEnum):
     """The stable codes of the outside contract."""
@@ -167,6 +169,7 @@ class ModelError(AosError):
         retry_after_s: how long the provider asks to wait, in seconds, where it says so.
         partial_text: what had been generated before a stream was cut.
         output_tokens: how many tokens were generated (and billed) before the failure.
+        limits: what the provider said of its limits, where it did.
     """
 
     code = ErrorCode.UNAVAILABLE
@@ -180,6 +183,7 @@ class ModelError(AosError):
         retry_after_s: float | None = None,
         partial_text: str = "",
         output_tokens: int = 0,
+        limits: RateLimits | None = None,
     ) -> None:
         """Translate a provider's failure."""
         super().__init__(message, hint)
@@ -187,3 +191,4 @@ class ModelError(AosError):
         self.retry_after_s = retry_after_s
         self.partial_text = partial_text
         self.output_tokens = output_tokens
+        self.limits = limits
