@@ -58,12 +58,20 @@ class Page:
     resident: bool = True
     source: str = ""
     """Who wrote it: `host`, a pid, or the call it came from."""
+    labels: tuple[str, ...] = ()
+    """What its text was made from, sorted, carried on to all that is made from it: `mount:NAME`, a host's own words."""
+    origin: PageId | None = None
+    """The page this one is a copy of, or a piece of."""
+    pieces: int = 0
+    """Of a large page: how many pieces its bytes lie in. Its payload is a list of their digests then."""
     created_at: float
     used_at: float
     uses: int = 0
     faults: int = 0
     left_at: float | None = None
     left_why: str | None = None
+    listed: bool = True
+    """Whether it has a handle of its own while it is out of the window; decided at compactions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

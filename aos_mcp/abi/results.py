@@ -356,6 +356,11 @@ class PageRow(Result):
     faults: int
     left_at: float | None
     left_why: str | None
+    source: str
+    """Who wrote it: `host`, a pid, or the call it came from."""
+    labels: list[str]
+    origin: str | None
+    """The page it is a copy or a piece of."""
 
 
 class ContextResult(Result):

@@ -236,6 +236,18 @@ def step_from(row: Row) -> Step:
     )
 
 
+@lru_cache(maxsize=1_024)
+def labels_text(labels: tuple[str, ...]) -> str:
+    """Return the JSON form. Cached: the pages of a context share few sets of labels."""
+    return json.dumps(labels, ensure_ascii=False, separators=(",", ":"))
+
+
+@lru_cache(maxsize=1_024)
+def labels_from(text: str) -> tuple[str, ...]:
+    """Read the JSON form."""
+    return tuple(json.loads(text))
+
+
 def page_values(page: Page) -> Values:
     """Lay a page out in columns."""
     return {
@@ -261,6 +273,10 @@ def page_values(page: Page) -> Values:
         "faults": page.faults,
         "left_at": page.left_at,
         "left_why": page.left_why,
+        "labels": labels_text(page.labels),
+        "origin": page.origin,
+        "pieces": page.pieces,
+        "listed": page.listed,
     }
 
 
@@ -289,6 +305,10 @@ def page_from(row: Row) -> Page:
         faults=row["faults"],
         left_at=row["left_at"],
         left_why=row["left_why"],
+        labels=labels_from(row["labels"]),
+        origin=row["origin"],
+        pieces=row["pieces"],
+        listed=bool(row["listed"]),
     )
 
 

@@ -184,6 +184,10 @@ def a_full_page(page_id: str) -> Page:
         faults=3,
         left_at=AT + 4,
         left_why="compaction",
+        labels=("mount:weather", "öffentlich"),
+        origin=PageId("pg_origin"),
+        pieces=3,
+        listed=False,
     )
 
 

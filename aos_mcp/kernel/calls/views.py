@@ -103,6 +103,9 @@ def page(row: Page) -> r.PageRow:
         faults=row.faults,
         left_at=row.left_at,
         left_why=row.left_why,
+        source=row.source,
+        labels=list(row.labels),
+        origin=row.origin,
     )
 
 

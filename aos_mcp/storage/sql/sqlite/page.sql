@@ -1,10 +1,12 @@
 -- name: page_insert
 INSERT INTO page (
     page_id, pid, owner, kind, title, digest, tokens, size_bytes, position, "group", request_id, is_error, importance,
-    pinned, resident, source, created_at, used_at, uses, faults, left_at, left_why
+    pinned, resident, source, created_at, used_at, uses, faults, left_at, left_why,
+    labels, origin, pieces, listed
 ) VALUES (
     :page_id, :pid, :owner, :kind, :title, :digest, :tokens, :size_bytes, :position, :group, :request_id, :is_error,
-    :importance, :pinned, :resident, :source, :created_at, :used_at, :uses, :faults, :left_at, :left_why
+    :importance, :pinned, :resident, :source, :created_at, :used_at, :uses, :faults, :left_at, :left_why,
+    :labels, :origin, :pieces, :listed
 )
 RETURNING serial;
 
@@ -16,7 +18,8 @@ UPDATE page SET
     pid = :pid, owner = :owner, kind = :kind, title = :title, digest = :digest, tokens = :tokens,
     size_bytes = :size_bytes, position = :position, "group" = :group, request_id = :request_id, is_error = :is_error,
     importance = :importance, pinned = :pinned, resident = :resident, source = :source, created_at = :created_at,
-    used_at = :used_at, uses = :uses, faults = :faults, left_at = :left_at, left_why = :left_why
+    used_at = :used_at, uses = :uses, faults = :faults, left_at = :left_at, left_why = :left_why,
+    labels = :labels, origin = :origin, pieces = :pieces, listed = :listed
 WHERE page_id = :page_id;
 
 -- name: page_get
