@@ -18,6 +18,7 @@ from aos_mcp.abi.handle import Digest, PageId, Pid
 from aos_mcp.abi.journal import Checkpoint, Step
 from aos_mcp.abi.message import Message
 from aos_mcp.abi.mount import MountedTool, MountStatus, Pin, ToolOutcome
+from aos_mcp.abi.note import Note, NoteChange, NoteLink
 from aos_mcp.abi.page import Page, PageHit, PageKind
 from aos_mcp.abi.process import Candidate, Process, ProcessState
 from aos_mcp.abi.sandbox import Command, CommandOutcome, SandboxProof, WorkspaceFile
@@ -223,6 +224,8 @@ class Transaction(Protocol):
         source: str | None = None,
         since: float | None = None,
         until: float | None = None,
+        namespace: str | None = None,
+        reader: str | None = None,
         limit: int,
     ) -> list[PageHit]:
         """Search by words (BM25) and, where `near` is given, by the vectors of its model; best first, scores above 0.
@@ -231,6 +234,10 @@ class Transaction(Protocol):
         or in a context with many, may be found by that. `pid` narrows to one context, `program` to the contexts of one
         tree and the owner's long-term memory, `source` to what one wrote, `since` (included) and `until` (excluded) to
         a span of creation times. A page without a vector is found by its words.
+
+        `namespace` narrows to its notes. Notes in a private namespace (`abi.note.PRIVATE_MARK`) other than `reader` are
+        hidden, unless `reader` is None. A note that was superseded is hidden, unless it still held at `until`. Linked
+        notes are found by one another.
         """
         ...
 
@@ -249,6 +256,51 @@ class Transaction(Protocol):
 
     def vector_drop_others(self, model: str, *, limit: int) -> int:
         """Remove at most `limit` vectors of other models; return how many."""
+        ...
+
+    # Notes
+    def note_insert(self, note: Note) -> None:
+        """Make a page that is there a note. Raises NotFound for an unknown page, Conflict for one that is a note."""
+        ...
+
+    def note_get(self, page_id: PageId) -> Note | None:
+        """Return what is known of a page as a note."""
+        ...
+
+    def note_put(self, note: Note) -> None:
+        """Replace a note's row."""
+        ...
+
+    def note_list(self, owner: str, *, namespace: str | None = None, former: bool = False, limit: int) -> list[Note]:
+        """Return notes, newest first; with `former`, also those that no longer hold."""
+        ...
+
+    def note_nearest(self, near: Vector, *, owner: str, namespace: str, limit: int) -> list[tuple[PageId, float]]:
+        """Return the notes of one namespace nearest to a vector that still hold, with their cosines, best first."""
+        ...
+
+    def note_link_put(self, link: NoteLink) -> bool:
+        """Add a link; False when it was there. Raises Conflict for a note linked to itself."""
+        ...
+
+    def note_link_drop(self, source: PageId, target: PageId) -> None:
+        """Remove a link, if it is there."""
+        ...
+
+    def note_links(self, page_ids: Sequence[PageId]) -> list[NoteLink]:
+        """Return the links that begin or end at any of these notes, oldest first."""
+        ...
+
+    def note_change_insert(self, change: NoteChange) -> None:
+        """Put a change on record; `serial` is given by the store."""
+        ...
+
+    def note_changes(self, owner: str, *, writer: str | None = None, after: int = 0, limit: int) -> list[NoteChange]:
+        """Return changes with `serial > after` that were not undone, in order; of one writer where named."""
+        ...
+
+    def note_change_undo(self, serial: int, at: float) -> None:
+        """Note that a change was undone."""
         ...
 
     # Messages

@@ -28,6 +28,8 @@ BUS = "tests/kernel/test_bus.py::test_"
 SAVED = "tests/kernel/test_checkpoints.py::test_"
 LIMITS = "tests/kernel/test_limits.py::test_"
 WORDS = "tests/kernel/test_messages.py::test_"
+NOTES = "tests/kernel/test_notes.py::test_"
+VECTORS = "tests/storage/test_vectors.py::test_"
 PAGING = "tests/kernel/test_paging.py::test_"
 READING = "tests/kernel/test_reading.py::test_"
 REQUESTS = "tests/kernel/test_requests.py::test_"
@@ -369,8 +371,22 @@ REQUIREMENTS: tuple[Requirement, ...] = (
           "Pages keep their order; what a re-sort would cost in cache misses is not measured yet."),
     kept("lexical-search", "6 search", "Search works with no model, key or download.",
          COMMANDS + "pages_are_found_by_words", STORE + "a_store_keeps_the_contract"),
-    open_("vector-search", "6 search", "Vectors, fused by score, with neighbour and session structure.",
-          "The embedder is under way; search is lexical."),
+    kept("vector-search", "6 search", "Vectors, fused by score, with neighbour and session structure.",
+         VECTORS + "the_nearest_within_any_bounds_are_those_that_reckoning_each_one_finds",
+         STORE + "a_store_keeps_the_contract"),
+    kept("notes", "6 search", "Long-term notes with links and supersession in time; many writers lose nothing.",
+         NOTES + "a_note_that_was_superseded_keeps_its_bytes_and_is_found_only_in_its_time",
+         NOTES + "many_writers_at_once_lose_nothing_and_corrupt_nothing",
+         NOTES + "of_two_who_supersede_one_note_the_second_is_told_of_the_first",
+         NOTES + "linked_notes_are_found_by_one_another",
+         NOTES + "notes_that_mean_the_same_are_linked_in_the_background"),
+    kept("namespaces", "6 search", "Notes are shared or private by namespace.",
+         NOTES + "a_private_note_is_for_the_next_run_of_the_same_agent_and_for_nobody_else",
+         NOTES + "a_namespace_narrows_a_search", COMMANDS + "notes_are_written_superseded_listed_and_undone"),
+    kept("consolidation", "6 search", "Consolidation is an agent under its own budget, off by default, and is undone.",
+         NOTES + "consolidation_is_an_agent_under_its_own_budget_when_it_is_due_and_only_then",
+         NOTES + "consolidation_is_off_unless_it_is_asked_for", NOTES + "what_a_writer_did_is_undone_whole",
+         NOTES + "what_somebody_has_built_on_is_not_undone_under_him"),
     # 6. Sandbox -------------------------------------------------------------------------------------------------------
     kept("sandbox-contract", "6 sandbox", "One port; each driver keeps its contract and closes the way out.",
          BOX + "the_contract_holds", BOX + "the_way_out_is_closed"),

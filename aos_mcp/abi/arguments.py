@@ -26,6 +26,7 @@ Text = Annotated[str, AfterValidator(_clean)]
 Handle = Annotated[str, Field(min_length=3, max_length=64, pattern=r"^[a-z]+_[a-z0-9]+$")]
 PidOrPrefix = Annotated[str, Field(min_length=3, max_length=64, pattern=r"^p_[a-z0-9]+$")]
 Name = Annotated[str, Field(min_length=1, max_length=limits.NAME_CHARS_MAX, pattern=r"^[\w .:/@+-]+$")]
+Namespace = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 ModelName = Annotated[str, Field(min_length=3, max_length=256, pattern=r"^[A-Za-z0-9_.-]+/\S+$")]
 
 
@@ -108,6 +109,11 @@ class PageOutArgs(Args):
     importance: Annotated[float, Field(ge=0, le=1)] = 0.5
     pid: PidOrPrefix | None = None
     pinned: bool = False
+    namespace: Annotated[
+        Namespace | None, Field(description="makes it a note of long-term memory: shared, private or a name")
+    ] = None
+    supersedes: Annotated[list[Handle], Field(max_length=limits.NOTE_LINKS_MAX, description="notes it replaces")] = []
+    links: Annotated[list[Handle], Field(max_length=limits.NOTE_LINKS_MAX, description="notes it belongs with")] = []
 
 
 class PageInArgs(Args):
@@ -129,6 +135,7 @@ class SearchPagesArgs(Args):
     source: Annotated[str, Field(max_length=limits.NAME_CHARS_MAX, description="who wrote it")] | None = None
     since: Annotated[float, Field(description="seconds since the epoch")] | None = None
     until: float | None = None
+    namespace: Annotated[Namespace | None, Field(description="of notes")] = None
 
 
 class CheckpointArgs(Args):
@@ -220,6 +227,20 @@ class ReadAuditArgs(Args):
     after_seq: Annotated[int, Field(ge=0)] | None = None
     limit: Annotated[int, Field(ge=1, le=limits.AUDIT_LIST_MAX)] = 50
     verify: bool = False
+
+
+class ListNotesArgs(Args):
+    """Arguments of `list_notes`. `former`: also those that no longer hold."""
+
+    namespace: Annotated[str, Field(max_length=64, description="private ones begin with ~")] | None = None
+    former: bool = False
+    limit: Annotated[int, Field(ge=1, le=limits.LIST_MAX)] = 50
+
+
+class UndoNotesArgs(Args):
+    """Arguments of `undo_notes`."""
+
+    writer: Annotated[str, Field(min_length=1, max_length=64, description="a pid, host or kernel")]
 
 
 class NoArgs(Args):

@@ -167,6 +167,27 @@ ROWS: tuple[Syscall, ...] = (
         audience=Audience.HOSTS, tool=False, resource="aos://checkpoint/{checkpoint_id}",
     ),
     Syscall(
+        name="list_notes",
+        title="List notes",
+        summary="The notes of long-term memory, newest first.",
+        args=a.ListNotesArgs, result=r.NotesResult, reach=Reach.READ, effect=PURE, category="memory",
+        audience=Audience.OPERATORS, tool=False,
+    ),
+    Syscall(
+        name="undo_notes",
+        title="Undo a writer's notes",
+        summary="Take back all that one writer did to long-term memory.",
+        args=a.UndoNotesArgs, result=r.UndoNotesResult, reach=Reach.WRITE, effect=IDEMPOTENT, category="memory",
+        audience=Audience.OPERATORS, tool=False, errors=(E.CONFLICT,),
+    ),
+    Syscall(
+        name="consolidate_notes",
+        title="Consolidate notes",
+        summary="Spawn the agent that puts the shared notes in order.",
+        args=a.NoArgs, result=r.SpawnResult, reach=Reach.WRITE, effect=IDEMPOTENT, category="memory",
+        audience=Audience.OPERATORS, tool=False, errors=(E.BUDGET_EXHAUSTED, E.UNAVAILABLE),
+    ),
+    Syscall(
         name="list_mounts",
         title="List mounts",
         summary="The downstream MCP servers and their state.",

@@ -71,6 +71,12 @@ EMBED_REST_S = 60.0  # Between two tries of an embedder that failed.
 EMBED_LOOK_S = 60.0  # Between two looks at the store when nothing is heard.
 EMBED_QUIET_S = 0.5  # Pages come in bursts.
 VECTOR_DROP = 1_000  # Vectors of a former model dropped in one unit: other writers come between.
+NOTE_LINKS_MAX = 16  # Of one note: more links tell nothing apart.
+NOTE_LINK_COSINE = 0.6  # Notes whose vectors are nearer are linked: about where all-MiniLM-L6-v2 sees one subject.
+NOTE_LINKS_FOUND = 3  # Links made by vectors at one note.
+NOTE_CHANGES_MAX = 10_000  # Changes looked at in one unit of work.
+CONSOLIDATION_NOTES_MAX = 100  # Notes in one consolidation's task; older ones are found by search.
+CONSOLIDATION_LOOK_S = 300.0  # Between two looks at whether one is due.
 SEARCH_EXCERPT_CHARS = 80  # On either side of the first word that matches.
 
 # Sandbox -------------------------------------------------------------------------------------------------------------

@@ -120,6 +120,8 @@ class PageInResult(Result):
     content: str
     tokens: int
     next_offset: int | None = None
+    superseded_by: str | None = None
+    links: list[str] = []
 
 
 class HitResult(Result):
@@ -129,12 +131,39 @@ class HitResult(Result):
     title: str
     excerpt: str
     score: float
+    links: list[str] = []
 
 
 class SearchPagesResult(Result):
     """Answer of `search_pages`."""
 
     hits: list[HitResult]
+
+
+class NoteRow(Result):
+    """One note of `list_notes`. Times in seconds since the epoch; `valid_until` where it no longer holds."""
+
+    page_id: str
+    namespace: str
+    title: str
+    tokens: int
+    writer: str
+    valid_from: float
+    valid_until: float | None = None
+    superseded_by: str | None = None
+    links: list[str] = []
+
+
+class NotesResult(Result):
+    """Answer of `list_notes`."""
+
+    notes: list[NoteRow]
+
+
+class UndoNotesResult(Result):
+    """Answer of `undo_notes`: how many changes were taken back."""
+
+    undone: int
 
 
 class CheckpointResult(Result):

@@ -119,6 +119,15 @@ class SearchSettings(Section):
     """A folder with the files of all-MiniLM-L6-v2; empty: an installed package that carries them."""
 
 
+class MemorySettings(Section):
+    """Long-term notes. Consolidation is off until an interval is set."""
+
+    consolidate_every_h: Annotated[float, Field(gt=0)] | None = None
+    consolidate_usd: Annotated[float, Field(gt=0)] = 0.1
+    """The budget of each consolidation, within the workspace's."""
+    consolidate_model: str | None = None
+
+
 class Settings(Section):
     """All of aos.toml."""
 
@@ -132,6 +141,7 @@ class Settings(Section):
     sandbox: SandboxSettings = SandboxSettings()
     context: ContextSettings = ContextSettings()
     search: SearchSettings = SearchSettings()
+    memory: MemorySettings = MemorySettings()
     mounts: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,31}$")], MountSettings] = {}
     import_: Annotated[list[str], Field(alias="import")] = []
     """Files with `mcpServers` (or VS Code's `servers`) whose servers are mounted too."""

@@ -41,7 +41,7 @@ from aos_mcp.ports import Embedder, Transaction
 from aos_mcp.storage import retrieval, search
 from aos_mcp.storage.connection import Connection
 from aos_mcp.storage.queries import load_queries
-from aos_mcp.storage.retrieval import Bounds, Nearest
+from aos_mcp.storage.retrieval import Bounds, Nearest, no_bounds
 from aos_mcp.storage.sqlite import QUERIES, open_sqlite
 from aos_mcp.storage.sqlite_connection import SqliteConnection
 from aos_mcp.testing.kernels import OWNER, TestKernel, kernel_on
@@ -103,7 +103,7 @@ class Library:
 
 
 def _bounds() -> Bounds:
-    return {"owner": OWNER} | dict.fromkeys(("pid", "kind", "program", "source", "since", "until"))
+    return no_bounds(OWNER)
 
 
 @asynccontextmanager

@@ -29,6 +29,7 @@ from aos_mcp.cli import (
     install,
     kernel,
     models,
+    notes,
     output,
     pages,
     processes,
@@ -59,6 +60,7 @@ app.command("wait")(processes.wait)
 app.command("signal")(processes.signal)
 app.command("send")(processes.send)
 app.add_typer(pages.app, name="page")
+app.add_typer(notes.app, name="notes")
 app.command("checkpoint")(processes.checkpoint)
 app.command("restore")(processes.restore)
 app.command("exec", context_settings=AFTER_DASHES)(execute.exec_)

@@ -24,10 +24,16 @@ def page_out(
     importance: Annotated[float, typer.Option("--importance", min=0, max=1)] = 0.5,
     pinned: Annotated[bool, typer.Option("--pinned", help="Never leaves a window.")] = False,
     pid: OfPid = None,
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", help="Make it a long-term note in this namespace.")
+    ] = None,
+    supersedes: Annotated[list[str], typer.Option("--supersedes", help="A note that it replaces.")] = [],  # noqa: B006
+    links: Annotated[list[str], typer.Option("--link", help="A note that it belongs with.")] = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """Keep text under a page id. Prints the id."""
     arguments: Json = {"title": title, "importance": importance, "pinned": pinned, "pid": pid}
+    arguments |= {"namespace": namespace, "supersedes": supersedes, "links": links}
     with session.kernel(as_json) as client:
         kept = session.standard_input() if content == "-" else content
         answer = client.call("page_out", {"content": kept, **arguments})
@@ -75,11 +81,12 @@ def page_search(
     k: Annotated[int, typer.Option("--limit", "-k", min=1, help="At most so many.")] = 5,
     pid: OfPid = None,
     kind: Annotated[PageKind | None, typer.Option("--kind")] = None,
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Notes of this namespace only.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Search pages, in the window or out of it."""
     with session.kernel(as_json) as client:
-        answer = client.call("search_pages", {"query": query, "k": k, "pid": pid, "kind": kind})
+        answer = client.call("search_pages", {"query": query, "k": k, "pid": pid, "kind": kind, "namespace": namespace})
         output.show(answer, as_json, _hits)
 
 

@@ -14,6 +14,7 @@ import anyio
 
 from aos_mcp.abi.errors import AosError, TimedOut
 from aos_mcp.abi.event import Event, EventKind
+from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.limits import (
     EMBED_BEFORE_CHARS,
     EMBED_LOOK_S,
@@ -24,16 +25,22 @@ from aos_mcp.abi.limits import (
     EMBED_QUIET_S,
     EMBED_REST_S,
     EMBED_TEXTS,
+    NOTE_LINK_COSINE,
+    NOTE_LINKS_FOUND,
     VECTOR_DROP,
 )
-from aos_mcp.abi.page import Page
+from aos_mcp.abi.note import Note
+from aos_mcp.abi.page import Page, PageKind
 from aos_mcp.abi.vector import Vector
-from aos_mcp.kernel import pages
+from aos_mcp.kernel import notes, pages
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.kernel.steady import steadily
 from aos_mcp.ports import Embedder, Transaction
 
 logger = logging.getLogger(__name__)
+
+KERNEL = "kernel"
+"""Who made a link that nobody asked for."""
 
 
 async def run_indexer(machine: Machine) -> None:
@@ -103,9 +110,28 @@ class Indexed:
 
         if made:
             await self._machine.store.write(keep)
+            await self._link([(page, values[0]) for page, values in made if page.kind is PageKind.NOTE and values])
             self._publish()
             self._machine.metrics.embedded_pages.inc(len(made))
         return len(made)
+
+    async def _link(self, made: Sequence[tuple[Page, bytes]]) -> None:
+        """Link new notes to those of their namespace that mean nearly the same."""
+        machine, name = self._machine, self._embedder.name
+        if not made:
+            return
+
+        def look(tx: Transaction) -> list[tuple[Note, PageId]]:
+            return [pair for page, values in made for pair in _near(tx, page.page_id, Vector(name, values))]
+
+        pairs = await machine.store.read(look)
+
+        def connect(tx: Transaction) -> None:
+            for note, other in pairs:
+                notes.link(tx, note, other, KERNEL, machine.clock.now())
+
+        if pairs:
+            await machine.store.write(connect)
 
     async def _embed(self, texts: Sequence[str]) -> list[bytes]:
         """Embed in small portions, so that a query never waits long behind them."""
@@ -139,6 +165,14 @@ def _read(tx: Transaction, model: str) -> list[tuple[Page, list[str]]]:
             (page, parts_of(page.title, pages.readable(tx, page), pages.readable(tx, before) if before else ""))
         )
     return found
+
+
+def _near(tx: Transaction, page_id: PageId, near: Vector) -> list[tuple[Note, PageId]]:
+    note = tx.note_get(page_id)
+    if note is None or note.valid_until is not None:
+        return []
+    found = tx.note_nearest(near, owner=note.owner, namespace=note.namespace, limit=NOTE_LINKS_FOUND + 1)
+    return [(note, other) for other, cosine in found if other != page_id and cosine >= NOTE_LINK_COSINE]
 
 
 def parts_of(title: str, text: str, before: str) -> list[str]:

@@ -21,6 +21,7 @@ from aos_mcp.abi.limits import SHUTDOWN_S
 from aos_mcp.abi.settings import Settings
 from aos_mcp.kernel.budget import as_budget
 from aos_mcp.kernel.calls.handlers import HANDLERS
+from aos_mcp.kernel.consolidation import run_consolidation
 from aos_mcp.kernel.gate import Gate
 from aos_mcp.kernel.indexer import run_indexer
 from aos_mcp.kernel.loop import Loop
@@ -92,6 +93,7 @@ class Kernel:
                 group.start_soon(run_sealer, machine)
                 group.start_soon(run_pins, machine, self._owner)
                 group.start_soon(run_indexer, machine)
+                group.start_soon(run_consolidation, machine, self._gate, self._owner)
                 group.start_soon(self._prove_sandbox)
                 await Loop(machine, self._gate).run()
         finally:

@@ -74,7 +74,9 @@ def result_text(call: str, body: bytes) -> tuple[str, bool]:
         return _downstream(value)
     if call == "page_in":
         more = value.get("next_offset")
-        return f"{value['content']}" + (f"\n[more at offset={more}]" if more is not None else ""), False
+        newer = value.get("superseded_by")
+        text = f"{value['content']}" + (f"\n[more at offset={more}]" if more is not None else "")
+        return text + (f"\n[this note was superseded by {newer}]" if newer else ""), False
     if call == "sandbox_exec":
         return _command(value), False
     return json.dumps(value, ensure_ascii=False), False

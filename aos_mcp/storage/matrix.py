@@ -28,7 +28,10 @@ _FEW = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Within:
-    """Bounds of a search, see `ports.Transaction.page_search`. `contexts`: the pids of one program; None is all."""
+    """Bounds of a search, see `ports.Transaction.page_search`. None is no bound.
+
+    `contexts`: the pids of one program. `only`: the pages, by serial, of one namespace.
+    """
 
     owner: str
     pid: str | None = None
@@ -37,6 +40,7 @@ class Within:
     since: float | None = None
     until: float | None = None
     contexts: Collection[str] | None = None
+    only: Collection[int] | None = None
 
 
 def one_thread() -> None:
@@ -134,6 +138,8 @@ class Matrix:
                 fits &= column == self._known(value)
         if within.contexts is not None:
             fits &= np.isin(pids, [-1, *(self._known(pid) for pid in within.contexts)])
+        if within.only is not None:
+            fits &= np.isin(self._pages[:count], list(within.only))
         if within.since is not None:
             fits &= self._created[:count] >= within.since
         if within.until is not None:

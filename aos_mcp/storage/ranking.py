@@ -28,16 +28,19 @@ class Weights:
     """Of the strength of its context, the strongest being 1."""
     source: float = 0.5
     """What a page gains, as a part of its score, when the query names who wrote it and nobody else."""
+    linked: float = 0.3
+    """Of its score a note lends to each note it is linked with. Not fitted: no collection at hand has links."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a page stands: its context, its writer, and the pages (by serial) before and behind it."""
+    """Where a page stands: its context, its writer, the pages (by serial) before and behind it, and linked notes."""
 
     pid: str | None
     source: str
     before: int | None = None
     behind: int | None = None
+    linked: tuple[int, ...] = ()
 
 
 def fuse(lexical: Mapping[int, float], near: Mapping[int, float], weight: float) -> dict[int, float]:
@@ -68,6 +71,9 @@ def settle(
             lent[place.behind] += weights.before * score
         if place.before in lent:
             lent[place.before] += weights.behind * score
+        for other in place.linked:
+            if other in lent:
+                lent[other] += weights.linked * score
     named = _named({place.source for place in places.values()}, words)
     said = {
         serial: score * (1 + weights.source) if places[serial].source == named else score

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from aos_mcp.abi.limits import SEARCH_CANDIDATES, SEARCH_LENDING, SEARCH_RANKED, SEARCH_SMALL, SEARCH_WIDTH, VECTOR_LOAD
@@ -20,9 +20,15 @@ if TYPE_CHECKING:
     from aos_mcp.storage.matrix import Matrix
 
 Bounds = dict[str, Value]
-"""`owner`, `pid`, `kind`, `source`, `since`, `until`, `program`: parameters of the page statements."""
+"""What every page statement takes: the names of `no_bounds`."""
 
 WEIGHTS = Weights()
+
+
+def no_bounds(owner: str) -> Bounds:
+    """Return the bounds of a search that are only an owner's; None is no bound."""
+    others = ("pid", "kind", "program", "source", "since", "until", "namespace", "reader")
+    return {"owner": owner} | dict.fromkeys(others)
 
 
 class Nearest:
@@ -47,11 +53,15 @@ class Nearest:
         if matrix is None:
             return {}
         contexts = [row["pid"] for row in at.all("page_contexts", bounds)] if bounds["program"] else None
+        only = [row["page"] for row in at.all("note_members", bounds)] if bounds["namespace"] else None
         within = Within(
             **{name: bounds[name] for name in ("owner", "pid", "kind", "source", "since", "until")},  # type: ignore[arg-type]
             contexts=contexts,
+            only=only,
         )
-        return dict(matrix.nearest(near.values, within, limit))
+        found = dict(matrix.nearest(near.values, within, limit + limit // 2))  # some may be hidden
+        hidden = {row["serial"] for row in at.all("note_hidden", {**bounds, "serials": json.dumps(list(found))})}
+        return dict([pair for pair in found.items() if pair[0] not in hidden][:limit])
 
     def _followed(self, at: Connection, near: Vector) -> Matrix | None:
         from aos_mcp.storage.matrix import Matrix, one_thread
@@ -124,11 +134,19 @@ def _telling(at: Connection, words: list[str]) -> list[str]:
     return [word for word in words if word in telling]
 
 
-def _places(at: Connection, serials: Iterable[int], bounds: Bounds) -> dict[int, Place]:
+def _places(at: Connection, serials: Collection[int], bounds: Bounds) -> dict[int, Place]:
     """Return where the pages stand, and of their neighbours those that are within the bounds."""
     rows = at.all("page_around", {"serials": json.dumps(list(serials))})
-    places = {row["serial"]: Place(row["pid"], row["source"], row["before"], row["behind"]) for row in rows}
-    around = {place.before for place in places.values()} | {place.behind for place in places.values()}
+    linked: dict[int, list[int]] = {}
+    for row in at.all("note_linked", {"serials": json.dumps(list(serials))}):
+        linked.setdefault(row["serial"], []).append(row["other"])
+    places = {
+        row["serial"]: Place(
+            row["pid"], row["source"], row["before"], row["behind"], tuple(linked.get(row["serial"], ()))
+        )
+        for row in rows
+    }
+    around = {other for place in places.values() for other in (place.before, place.behind, *place.linked)}
     beyond = [serial for serial in around if serial is not None and serial not in places]
     for row in at.all("page_fitting", {**bounds, "serials": json.dumps(beyond)}):
         places[row["serial"]] = Place(row["pid"], row["source"])

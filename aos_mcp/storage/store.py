@@ -27,13 +27,14 @@ from aos_mcp.abi.process import Candidate, Process, ProcessState
 from aos_mcp.abi.vector import Vector
 from aos_mcp.storage import packing, retrieval, rows, search
 from aos_mcp.storage.connection import Connection
+from aos_mcp.storage.notes import NoteTransaction
 from aos_mcp.storage.retrieval import Nearest
 
 _CHAIN_HEIGHT_MAX = PROCESS_DEPTH_MAX + 2
 """A process at the greatest depth, its ancestors and the workspace: a longer chain is a loop."""
 
 
-class StoreTransaction:
+class StoreTransaction(NoteTransaction):
     """One unit of work on one connection."""
 
     def __init__(self, connection: Connection, nearest: Nearest | None = None) -> None:
@@ -240,6 +241,8 @@ class StoreTransaction:
         source: str | None = None,
         since: float | None = None,
         until: float | None = None,
+        namespace: str | None = None,
+        reader: str | None = None,
         limit: int,
     ) -> list[PageHit]:
         bounds: rows.Values = {
@@ -250,6 +253,8 @@ class StoreTransaction:
             "source": source,
             "since": since,
             "until": until,
+            "namespace": namespace,
+            "reader": reader,
         }
         found = retrieval.find(self._at, self._nearest, query, near, bounds, limit)
         pages = self._at.all("page_by_serial", {"serials": json.dumps([serial for serial, _ in found])})

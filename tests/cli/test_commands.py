@@ -224,6 +224,18 @@ def test_pages_are_found_by_words(aos: Aos) -> None:
     assert aos.json("page", "in", "pg_" + "a" * 26, code=5)["error"]["code"] == "not_found"
 
 
+def test_notes_are_written_superseded_listed_and_undone(aos: Aos) -> None:
+    old = aos("page", "out", "-n", "garage", "The car is red.").strip()
+    new = aos("page", "out", "--supersedes", old, "The car is blue.").strip()
+    assert aos.json("page", "search", "-n", "garage", "car")["hits"][0]["page_id"] == new
+    assert [n["page_id"] for n in aos.json("notes", "list", "-n", "garage", "--all")["notes"]] == [new, old]
+    assert f"until {new}" in aos("notes", "list", "--all")
+    assert aos.json("page", "out", "--supersedes", old, "The car is green.", code=1)["error"]["code"] == "conflict"
+    assert "changes undone" in aos("notes", "undo", "host")
+    assert aos.json("notes", "list")["notes"] == []
+    assert aos.json("notes", "undo", "host", code=5)["error"]["code"] == "not_found"
+
+
 @needs_bwrap
 @pytest.mark.bwrap
 def test_a_command_runs_in_the_sandbox_with_the_given_input(aos: Aos) -> None:

@@ -15,9 +15,10 @@ import pytest
 from aos_mcp.abi.approval import ApprovalState
 from aos_mcp.abi.journal import EffectClass, StepState
 from aos_mcp.abi.mount import PinState
+from aos_mcp.abi.note import ChangeKind
 from aos_mcp.abi.page import PageKind
 from aos_mcp.abi.process import ExitCode, ProcessState, Signal
-from aos_mcp.storage import retrieval, schema, sqlite_connection, store
+from aos_mcp.storage import notes, retrieval, schema, sqlite_connection, store
 from aos_mcp.storage.queries import load_queries
 from aos_mcp.storage.schema import load_migrations
 from aos_mcp.storage.sqlite import MIGRATIONS, QUERIES
@@ -32,6 +33,7 @@ ENUMS: dict[tuple[str, str], type[StrEnum]] = {
     ("page", "kind"): PageKind,
     ("approval", "state"): ApprovalState,
     ("pin", "state"): PinState,
+    ("note_change", "kind"): ChangeKind,
 }
 """Which column holds which enum; the schema's CHECK must list the same values."""
 
@@ -87,7 +89,7 @@ def test_every_check_on_names_is_held_to_an_enum(built: sqlite3.Connection) -> N
 
 
 def test_python_and_sql_know_the_same_statements() -> None:
-    source = "".join(inspect.getsource(module) for module in (store, retrieval, schema, sqlite_connection))
+    source = "".join(inspect.getsource(module) for module in (store, notes, retrieval, schema, sqlite_connection))
     source += inspect.getsource(inspect.getmodule(load_queries) or store)
     source += (Path(inspect.getfile(store)).parent / "sqlite.py").read_text("utf-8")
     queries = load_queries(QUERIES)

@@ -15,7 +15,7 @@ from aos_mcp.abi.vector import Vector
 from aos_mcp.ports import Transaction
 from aos_mcp.storage import matrix, retrieval
 from aos_mcp.storage.queries import load_queries
-from aos_mcp.storage.retrieval import Bounds, Nearest
+from aos_mcp.storage.retrieval import Bounds, Nearest, no_bounds
 from aos_mcp.storage.sqlite import QUERIES
 from aos_mcp.storage.sqlite_connection import SqliteConnection
 from aos_mcp.testing.store_record_checks import OpenStore
@@ -40,8 +40,7 @@ def drawn(source: random.Random) -> bytes:
 
 
 def bounds(**given: str | float) -> Bounds:
-    named: Bounds = dict.fromkeys(("pid", "kind", "program", "source", "since", "until"))
-    return named | {"owner": OWNER} | given
+    return no_bounds(OWNER) | given
 
 
 async def filled(open_store: OpenStore, source: random.Random) -> dict[int, list[bytes]]:

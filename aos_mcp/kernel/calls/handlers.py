@@ -6,7 +6,19 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import cast
 
-from aos_mcp.kernel.calls import audit, checkpoint, execute, memory, message, model, mount, policy, process, status
+from aos_mcp.kernel.calls import (
+    audit,
+    checkpoint,
+    execute,
+    memory,
+    message,
+    model,
+    mount,
+    notes,
+    policy,
+    process,
+    status,
+)
 from aos_mcp.kernel.gate import Handler
 
 HANDLERS: Mapping[str, Handler] = MappingProxyType(
@@ -33,6 +45,9 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
             "complete": model.complete,
             "search_tools": mount.search_tools,
             "call_tool": mount.call_tool,
+            "list_notes": notes.list_notes,
+            "undo_notes": notes.undo_notes,
+            "consolidate_notes": notes.consolidate_notes,
             "list_mounts": mount.list_mounts,
             "answer_approval": policy.answer,
             "list_approvals": policy.list_approvals,

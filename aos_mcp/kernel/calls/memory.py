@@ -6,17 +6,17 @@ from dataclasses import replace
 
 from aos_mcp.abi import arguments as a
 from aos_mcp.abi import results as r
-from aos_mcp.abi.errors import LimitExceeded, NotFound
+from aos_mcp.abi.errors import Invalid, LimitExceeded, NotFound
 from aos_mcp.abi.event import Event, EventKind
 from aos_mcp.abi.handle import PageId, Pid
 from aos_mcp.abi.limits import PAGE_BYTES_MAX, RESULT_TOKENS_MAX
 from aos_mcp.abi.message import HOST
-from aos_mcp.abi.page import OUTSIDE, Page, PageKind
+from aos_mcp.abi.page import OUTSIDE, Page, PageHit, PageKind
 from aos_mcp.abi.process import Process
 from aos_mcp.context.page_table import resident_tokens
 from aos_mcp.context.replacement import thrash
 from aos_mcp.context.tokens import count
-from aos_mcp.kernel import pages
+from aos_mcp.kernel import notes, pages
 from aos_mcp.kernel.call import Call
 from aos_mcp.kernel.calls import views
 from aos_mcp.kernel.indexer import query_vector
@@ -28,19 +28,22 @@ FORK_LINKS_MAX = 16
 
 
 async def page_out(call: Call, args: a.PageOutArgs) -> r.PageOutResult:
-    """Keep text under a page id, in an agent's context or in the owner's long-term memory."""
+    """Keep text under a page id: in an agent's context, as a note of long-term memory, or outside of both."""
     body = args.content.encode()
     if len(body) > PAGE_BYTES_MAX:
         raise LimitExceeded(f"A page holds at most {PAGE_BYTES_MAX} bytes.", "Split it into several pages.")
+    is_note = bool(args.namespace or args.supersedes or args.links)
+    if is_note and args.pid is not None:
+        raise Invalid("A note is in no agent's context.", "Leave out pid, or namespace, supersedes and links.")
 
     def work(tx: Transaction) -> r.PageOutResult:
-        process = _context_of(tx, call, args.pid)
+        process = None if is_note else _context_of(tx, call, args.pid)
         page = pages.make(
             tx,
             page_id=call.machine.entropy.handle("pg_"),
             pid=process.pid if process else None,
             owner=call.caller.principal,
-            kind=PageKind.DOCUMENT,
+            kind=PageKind.NOTE if is_note else PageKind.DOCUMENT,
             body=body,
             text=args.content,
             position=OUTSIDE,
@@ -51,6 +54,18 @@ async def page_out(call: Call, args: a.PageOutArgs) -> r.PageOutResult:
             pinned=args.pinned,
             resident=False,
         )
+        if is_note:
+            notes.write(
+                tx,
+                page,
+                args.content,
+                namespace=args.namespace,
+                supersedes=args.supersedes,
+                links=args.links,
+                process=_own(tx, call),
+                writer=page.source,
+                now=call.now,
+            )
         call.subject = page.page_id
         uris = (f"aos://proc/{process.pid}/context",) if process else ()
         call.publish(Event(kind=EventKind.PAGE, subject=page.page_id, owner=page.owner, uris=uris))
@@ -60,8 +75,10 @@ async def page_out(call: Call, args: a.PageOutArgs) -> r.PageOutResult:
 
 
 def _context_of(tx: Transaction, call: Call, pid: str | None) -> Process | None:
-    if pid is not None:
-        return call.find(tx, pid)
+    return call.find(tx, pid) if pid is not None else _own(tx, call)
+
+
+def _own(tx: Transaction, call: Call) -> Process | None:
     return call.own(tx) if call.caller.pid is not None else None
 
 
@@ -78,7 +95,14 @@ async def page_in(call: Call, args: a.PageInArgs) -> r.PageInResult:
             fault = not page.resident and page.left_why == "compaction"
             tx.page_put(replace(page, uses=page.uses + 1, used_at=call.now, faults=page.faults + fault))
             call.machine.metrics.page_faults.inc(fault)
-        return r.PageInResult(content=content, tokens=count(content), next_offset=end if end < len(text) else None)
+        note = tx.note_get(page.page_id)
+        return r.PageInResult(
+            content=content,
+            tokens=count(content),
+            next_offset=end if end < len(text) else None,
+            superseded_by=note.superseded_by if note else None,
+            links=[*notes.linked_to(tx, page.page_id)] if note else [],
+        )
 
     return await call.commit(work)
 
@@ -96,9 +120,12 @@ def find_page(tx: Transaction, call: Call, page_id: str) -> Page:
 
 
 def _readable_by(tx: Transaction, call: Call, page: Page) -> bool:
-    if call.caller.pid is None or page.pid is None:
+    if call.caller.pid is None:
         return True
     own = call.own(tx)
+    if page.pid is None:
+        note = tx.note_get(page.page_id)
+        return note is None or notes.may_read(note, notes.reader_of(own))
     writer = tx.process_get(page.pid)
     return writer is not None and (writer.program == own.program or writer.pid in _ancestry(tx, own))
 
@@ -121,27 +148,35 @@ async def search(call: Call, args: a.SearchPagesArgs) -> r.SearchPagesResult:
 
     def work(tx: Transaction) -> r.SearchPagesResult:
         pid = call.find(tx, args.pid).pid if args.pid else None
-        program = call.own(tx).program if call.caller.pid is not None else None
+        own = _own(tx, call)
         hits = tx.page_search(
             args.query,
             owner=call.caller.principal,
             near=near,
             pid=pid,
             kind=args.kind,
-            program=program,
+            program=own.program if own else None,
             source=args.source,
             since=args.since,
             until=args.until,
+            namespace=notes.stored_name(args.namespace, own) if args.namespace else None,
+            reader=notes.reader_of(own),
             limit=args.k,
         )
-        return r.SearchPagesResult(
-            hits=[
-                r.HitResult(page_id=h.page.page_id, title=h.page.title, excerpt=h.excerpt, score=round(h.score, 4))
-                for h in hits
-            ]
-        )
+        return r.SearchPagesResult(hits=[_hit(tx, hit) for hit in hits])
 
     return await call.read(work)
+
+
+def _hit(tx: Transaction, hit: PageHit) -> r.HitResult:
+    page = hit.page
+    return r.HitResult(
+        page_id=page.page_id,
+        title=page.title,
+        excerpt=hit.excerpt,
+        score=round(hit.score, 4),
+        links=[*notes.linked_to(tx, page.page_id)] if page.kind is PageKind.NOTE else [],
+    )
 
 
 async def read_context(call: Call, args: a.PidArgs) -> r.ContextResult:

@@ -40,7 +40,8 @@ SELECT coalesce(max(serial), 0) AS serial FROM page;
 
 -- name: page_match_any
 -- The best matches of the whole store, and whether each is within the bounds: far cheaper than to look every match up.
--- A word of the title counts twice.
+-- A word of the title counts twice. Of notes, those of other readers' own namespaces are hidden, and those that no longer
+-- hold, or did not at the end of the span that is asked about.
 SELECT found.serial, found.score, (
     page.owner = :owner
     AND (:pid IS NULL OR page.pid = :pid)
@@ -51,6 +52,16 @@ SELECT found.serial, found.score, (
     AND (
         :program IS NULL OR page.pid IS NULL
         OR page.pid IN (SELECT process.pid FROM process WHERE process.program = :program)
+    )
+    AND (
+        :namespace IS NULL
+        OR EXISTS (SELECT 1 FROM note WHERE note.page = page.serial AND note.namespace = :namespace)
+    )
+    AND NOT EXISTS (
+        SELECT 1 FROM note WHERE note.page = page.serial AND (
+            (:reader IS NOT NULL AND substr(note.namespace, 1, 1) = '~' AND note.namespace <> :reader)
+            OR (note.valid_until IS NOT NULL AND (:until IS NULL OR note.valid_until < :until))
+        )
     )
 ) AS fits
 FROM (
@@ -75,6 +86,16 @@ WHERE page_text MATCH :match AND page.owner = :owner
     AND (
         :program IS NULL OR page.pid IS NULL
         OR page.pid IN (SELECT process.pid FROM process WHERE process.program = :program)
+    )
+    AND (
+        :namespace IS NULL
+        OR EXISTS (SELECT 1 FROM note WHERE note.page = page.serial AND note.namespace = :namespace)
+    )
+    AND NOT EXISTS (
+        SELECT 1 FROM note WHERE note.page = page.serial AND (
+            (:reader IS NOT NULL AND substr(note.namespace, 1, 1) = '~' AND note.namespace <> :reader)
+            OR (note.valid_until IS NOT NULL AND (:until IS NULL OR note.valid_until < :until))
+        )
     )
 ORDER BY score DESC, page.serial LIMIT :limit;
 
@@ -106,6 +127,16 @@ WHERE page.owner = :owner
     AND (
         :program IS NULL OR page.pid IS NULL
         OR page.pid IN (SELECT process.pid FROM process WHERE process.program = :program)
+    )
+    AND (
+        :namespace IS NULL
+        OR EXISTS (SELECT 1 FROM note WHERE note.page = page.serial AND note.namespace = :namespace)
+    )
+    AND NOT EXISTS (
+        SELECT 1 FROM note WHERE note.page = page.serial AND (
+            (:reader IS NOT NULL AND substr(note.namespace, 1, 1) = '~' AND note.namespace <> :reader)
+            OR (note.valid_until IS NOT NULL AND (:until IS NULL OR note.valid_until < :until))
+        )
     )
     AND EXISTS (SELECT 1 FROM page_text WHERE page_text.rowid = page.serial);
 
