@@ -87,8 +87,10 @@ def write(
 
 
 def link(tx: Transaction, note: Note, other: PageId, writer: str, now: float) -> None:
-    """Link two notes, once."""
-    if tx.note_link_put(NoteLink(source=note.page_id, target=other, made_by=writer, made_at=now)):
+    """Link two notes, once and whichever way round."""
+    if other not in linked_to(tx, note.page_id) and tx.note_link_put(
+        NoteLink(source=note.page_id, target=other, made_by=writer, made_at=now)
+    ):
         _record(tx, note, writer, ChangeKind.LINKED, now, other=other)
 
 
