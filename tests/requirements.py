@@ -50,6 +50,7 @@ SCHEMA = "tests/storage/test_schema.py::test_"
 CATALOGUE = "tests/llm/test_catalogue.py::test_"
 DIALECTS = "tests/llm/test_dialects.py::test_"
 PRICES = "tests/llm/test_prices.py::test_"
+ROWS = "tests/llm/test_rows.py::test_"
 REPLAY = "tests/llm/test_replay.py::test_"
 SERVED = "tests/llm/test_provider_server.py::test_"
 BOX = "tests/sandbox/test_contract.py::test_"
@@ -250,7 +251,7 @@ REQUIREMENTS: tuple[Requirement, ...] = (
          TARGETS + "references_become_the_secret_behind_them"),
     open_("database-url", "5.4", "AOS_DATABASE_URL turns on the shared store.", "There is no PostgreSQL driver yet."),
     kept("providers", "5.5", "Providers are data; users add their own.",
-         CATALOGUE + "every_row_completes_a_round_trip_with_its_quirks",
+         ROWS + "every_row_keeps_the_contract_before_a_server_with_its_manners",
          CATALOGUE + "a_user_s_own_provider_is_used_like_any_other",
          CATALOGUE + "every_field_of_a_row_is_one_the_code_reads"),
     kept("prices", "5.5", "Prices and windows come from a maintained package with an override table.",
@@ -336,6 +337,22 @@ REQUIREMENTS: tuple[Requirement, ...] = (
          DIALECTS + "a_prompt_that_is_cached_costs_what_the_cache_costs",
          DIALECTS + "every_fault_has_its_name_and_a_hint_and_is_not_tried_again",
          DIALECTS + "the_wait_a_provider_asks_for_is_passed_on", DIALECTS + "a_cut_stream_keeps_what_had_been_written"),
+    kept("rows", "6 models", "Every row holds before a server with that provider's manners.",
+         ROWS + "every_row_sends_reasoning_back_exactly_where_it_is_demanded",
+         ROWS + "every_row_asks_for_a_schema_in_a_form_its_provider_takes",
+         ROWS + "every_row_names_its_provider_s_faults",
+         ROWS + "a_priority_is_sent_only_where_the_row_has_a_field_for_it"),
+    kept("continuing", "6 models",
+         "An answer is gone on with where the provider does so, in its form; a repetition is taken off exactly.",
+         ROWS + "every_row_goes_on_from_a_beginning_or_says_that_it_does_not",
+         ROWS + "claude_since_4_6_does_not_go_on_from_a_beginning",
+         ROWS + "a_repetition_is_taken_off_exactly_however_it_is_cut",
+         ROWS + "a_cut_inside_the_repetition_leaves_nothing_of_it_in_the_partial_text"),
+    kept("limit-headers", "6 models", "A provider's limits are read from the headers of answers and errors.",
+         ROWS + "every_row_reads_its_provider_s_limits_from_answers_and_from_errors",
+         ROWS + "a_reset_is_read_in_every_form_that_is_in_use"),
+    kept("attachments", "6 models", "Images and files go where the model takes them, and nowhere else.",
+         ROWS + "every_row_takes_images_and_files_or_says_that_it_does_not"),
     kept("provider-server", "6 models", "A local server of both dialects is public, for users' tests too.",
          SERVED + "it_runs_as_a_process_with_a_script_from_a_file",
          SERVED + "many_calls_at_once_are_all_answered_and_counted"),

@@ -7,6 +7,12 @@ from typing import Literal
 
 from aos_mcp.abi.budget import Usage
 
+IMAGE_TOKENS_MAX = 5_000
+"""The dearest of the providers scales an image to at most about this many."""
+PDF_TOKENS_MIN = 10_000
+PDF_BYTES_PER_TOKEN = 4
+"""The tightest PDFs, of compressed text, hold about one page of 3,000 tokens in 12 kB."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolRequest:
@@ -29,6 +35,11 @@ class Attachment:
     def kind(self) -> Literal["image", "file"]:
         """What the model must be able to take (see `ModelInfo.inputs`)."""
         return "image" if self.media_type.startswith("image/") else "file"
+
+    @property
+    def tokens_max(self) -> int:
+        """What it may count as in a prompt, at most. A page of a PDF counts as text and as image."""
+        return IMAGE_TOKENS_MAX if self.kind == "image" else max(PDF_TOKENS_MIN, len(self.data) // PDF_BYTES_PER_TOKEN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

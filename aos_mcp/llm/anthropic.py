@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from contextlib import AbstractAsyncContextManager
 from itertools import groupby
 from typing import Any
 
 from aos_mcp.abi.budget import Usage
-from aos_mcp.abi.completion import Prompt, Turn
+from aos_mcp.abi.completion import Attachment, Prompt, Turn
 from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop
-from aos_mcp.llm.driver import Decoder, Driver, Fields
+from aos_mcp.llm.driver import Decoder, Driver, Fields, extra_body
 from aos_mcp.llm.providers import Quirks
 from aos_mcp.llm.schema import ANSWER_TOOL, is_holdable, parsed, stated, take_answer
 
@@ -46,6 +47,11 @@ class Anthropic(Driver):
     def _decoder(self, draft: Draft) -> Decoder:
         return MessageDecoder(draft, self._model)
 
+    def _repeated(self, prompt: Prompt) -> str:
+        """A beginning may not end in blanks: they are left off, and taken off the answer where they come again."""
+        whole = super()._repeated(prompt)
+        return whole or prompt.continuing[len(prompt.continuing.rstrip()) :]
+
 
 def request_body(model: str, prompt: Prompt, quirks: Quirks) -> JsonObject:
     """Return the arguments of `messages.create`. Pure, and byte-stable: a prefix cache sees the same prefix."""
@@ -59,7 +65,8 @@ def request_body(model: str, prompt: Prompt, quirks: Quirks) -> JsonObject:
         system = stated(system, schema)
     if schema is not None and form == "tool":
         if not tools and quirks.tool_choice_required:
-            body["tool_choice"] = {"type": "tool", "name": ANSWER_TOOL}
+            alone = {"disable_parallel_tool_use": True} if quirks.parallel_tool_calls else {}
+            body["tool_choice"] = {"type": "tool", "name": ANSWER_TOOL, **alone}
         tools.append(_tool(ANSWER_TOOL, "Give your answer.", schema))
     if system:
         body["system"] = [{"type": "text", "text": system}]
@@ -67,8 +74,9 @@ def request_body(model: str, prompt: Prompt, quirks: Quirks) -> JsonObject:
         body["tools"] = tools
     if prompt.temperature is not None:
         body["temperature"] = prompt.temperature
-    if quirks.extra_body:
-        body["extra_body"] = dict(quirks.extra_body)
+    more = extra_body(prompt, quirks)
+    if more:
+        body["extra_body"] = more
     body["messages"], marked = _messages(model, prompt, quirks)
     _mark(body, marked, quirks.cache_breakpoints)
     return body
@@ -112,21 +120,33 @@ def _messages(model: str, prompt: Prompt, quirks: Quirks) -> tuple[list[JsonObje
         turns = sorted(group, key=lambda turn: turn.role == "user")
         content: list[JsonObject] = []
         for turn in turns:
-            blocks = _assistant(model, turn, quirks) if by_model else [_given(turn)]
+            blocks = _assistant(model, turn, quirks) if by_model else _given(turn)
             content += blocks
             if turn.breakpoint and blocks[-1]["type"] != "thinking":
                 marked.append(blocks[-1])
         messages.append({"role": "assistant" if by_model else "user", "content": content})
+    if prompt.continuing.strip():
+        beginning = {"type": "text", "text": prompt.continuing.rstrip()}
+        messages.append({"role": "assistant", "content": [beginning]})
     return messages, marked
 
 
-def _given(turn: Turn) -> JsonObject:
+def _given(turn: Turn) -> list[JsonObject]:
     if turn.role == "user":
-        return {"type": "text", "text": turn.text}
+        carried = [_carried(attachment) for attachment in turn.attachments]
+        return [*carried, {"type": "text", "text": turn.text}] if turn.text or not carried else carried
     block: JsonObject = {"type": "tool_result", "tool_use_id": turn.request_id, "content": turn.text}
     if turn.is_error:
         block["is_error"] = True
-    return block
+    return [block]
+
+
+def _carried(attachment: Attachment) -> JsonObject:
+    data = b64encode(attachment.data).decode()
+    source = {"type": "base64", "media_type": attachment.media_type, "data": data}
+    if attachment.kind == "image":
+        return {"type": "image", "source": source}
+    return {"type": "document", "source": source, **({"title": attachment.name} if attachment.name else {})}
 
 
 def _assistant(model: str, turn: Turn, quirks: Quirks) -> list[JsonObject]:

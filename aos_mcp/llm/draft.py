@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from os.path import commonprefix
 from typing import Literal
 
 from aos_mcp.abi.budget import Usage
-from aos_mcp.abi.completion import Prompt, Reply, ToolRequest
+from aos_mcp.abi.completion import Prompt, RateLimits, Reply, ToolRequest
 from aos_mcp.ports import Deliver
 
 Stop = Literal["end", "tools", "length", "refused"]
@@ -27,7 +28,39 @@ def prompt_chars(prompt: Prompt) -> int:
     """Return the characters a provider has to read."""
     tools = sum(len(t.name) + len(t.description) + len(t.input_schema) for t in prompt.tools)
     turns = sum(len(t.text) + sum(len(r.name) + len(r.arguments) for r in t.requests) for t in prompt.turns)
-    return len(prompt.system) + tools + turns
+    carried = sum(each.tokens_max for turn in prompt.turns for each in turn.attachments) * CHARS_PER_TOKEN
+    return len(prompt.system) + tools + turns + len(prompt.continuing) + carried
+
+
+class Echo:
+    """Takes off an answer what it repeats of the beginning it was given, however it is cut into pieces.
+
+    What comes is held back while it may still be the repetition. A beginning of blanks alone is what a dialect does not
+    take at the end of one: as much of it as comes again is taken off. Any other is taken off whole or not at all.
+    """
+
+    def __init__(self, expected: str) -> None:
+        self._expected = expected
+        self._held = ""
+
+    def take(self, piece: str) -> str:
+        """Return what of the answer is known to be new."""
+        if not self._expected:
+            return piece
+        self._held += piece
+        if self._expected.startswith(self._held) and self._held != self._expected:
+            return ""
+        return self.rest()
+
+    def rest(self) -> str:
+        """Return what was held back, once nothing more comes or it is known not to be the repetition."""
+        expected, held = self._expected, self._held
+        self._expected = self._held = ""
+        if held.startswith(expected):
+            return held[len(expected) :]
+        if not expected.isspace():
+            return held
+        return held[len(commonprefix((expected, held))) :]
 
 
 @dataclass(slots=True)
@@ -45,6 +78,7 @@ class Draft:
 
     prompt: Prompt
     deliver: Deliver
+    echo: Echo = field(default_factory=lambda: Echo(""))
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
     requests: list[DraftRequest] = field(default_factory=list)
@@ -54,10 +88,18 @@ class Draft:
     usage: Usage | None = None
     cost_usd: float | None = None
     """What the provider itself says the call cost."""
+    limits: RateLimits | None = None
     _chars: int = 0
 
     def say(self, piece: str) -> None:
         """Take a piece of the answer and show it to whoever waits."""
+        self._show(self.echo.take(piece))
+
+    def close(self) -> None:
+        """Take note that nothing more comes."""
+        self._show(self.echo.rest())
+
+    def _show(self, piece: str) -> None:
         if piece:
             self.text.append(piece)
             self._chars += len(piece)

@@ -16,12 +16,14 @@ from typing import Any
 import anyio
 
 from aos_mcp.abi import limits
-from aos_mcp.abi.completion import Completion, ModelInfo, Prompt
+from aos_mcp.abi.completion import Completion, ModelInfo, Prompt, RateLimits
 from aos_mcp.abi.errors import ModelError, ModelFault
-from aos_mcp.llm.draft import Draft, estimate_tokens, prompt_chars
+from aos_mcp.llm.draft import Draft, Echo, estimate_tokens, prompt_chars
 from aos_mcp.llm.faults import codes_of, fault_for, model_error, retry_after_s, said_by
 from aos_mcp.llm.link import Link
 from aos_mcp.llm.prices import PriceTable, microusd
+from aos_mcp.llm.providers import Quirks
+from aos_mcp.llm.rate_limits import read_limits
 from aos_mcp.llm.sse import EventStream
 from aos_mcp.ports import Clock, Deliver
 
@@ -77,13 +79,16 @@ class Driver(ABC):
             price=self._prices.quote(row, self._model, self._clock.now()),
             key_present=self._link.key_present,
             quirks=tuple(switched_on),
+            continues=row.continues(self._model),
+            inputs=row.inputs(self._model),
         )
 
     async def complete(self, prompt: Prompt, deliver: Deliver) -> Completion:
         """See `ports.LanguageModel.complete`."""
+        self._admit(prompt)
         await self._prices.load()
-        client = await self._link.client()
-        draft = Draft(prompt, deliver)
+        client = await self._link.client(self._row.quirks.prefix_base_url if prompt.continuing else None)
+        draft = Draft(prompt, deliver, Echo(self._repeated(prompt)))
         started_at = self._clock.now()
         try:
             with anyio.fail_after(limits.MODEL_CALL_S):
@@ -99,6 +104,23 @@ class Driver(ABC):
     @abstractmethod
     def _decoder(self, draft: Draft) -> Decoder:
         """Return a reader for this dialect's events."""
+
+    def _repeated(self, prompt: Prompt) -> str:
+        """Return what the answer may repeat of the beginning it is given."""
+        return prompt.continuing if self._row.quirks.prefix_echo else ""
+
+    def _admit(self, prompt: Prompt) -> None:
+        """Refuse what this model does not take, before anything is sent and paid for."""
+        if prompt.continuing and not self._row.continues(self._model):
+            raise model_error(self._row, ModelFault.BAD_REQUEST, f"{self._model} does not go on from a beginning")
+        takes = self._row.inputs(self._model)
+        for attachment in (each for turn in prompt.turns for each in turn.attachments):
+            if attachment.kind not in takes:
+                raise ModelError(
+                    ModelFault.BAD_REQUEST,
+                    f"{self.name} does not take {attachment.kind}s ({attachment.name or attachment.media_type}).",
+                    f"Use a model that does, or name it under quirks.{attachment.kind}s in aos.toml if it does.",
+                )
 
     @property
     @abstractmethod
@@ -121,10 +143,12 @@ class Driver(ABC):
 
     async def _read(self, response: Any, draft: Draft) -> None:
         decoder = self._decoder(draft)
+        draft.limits = self._limits(response.headers)
         if "event-stream" not in response.headers.get("content-type", "event-stream"):
             body = _parse(await response.read())
             self._check("", body, draft)
             decoder.whole(body)
+            draft.close()
             decoder.close()
             return
         events = EventStream()
@@ -134,9 +158,10 @@ class Driver(ABC):
             self._feed(decoder, events.close(), draft)
         except ValueError:
             raise self._broken(draft, "the stream is not in the dialect's form") from None
-        decoder.close()
         if not draft.finished:
             raise self._broken(draft, "the stream ended before the answer did")
+        draft.close()
+        decoder.close()
 
     def _feed(self, decoder: Decoder, events: list[tuple[str, str]], draft: Draft) -> None:
         for event, data in events:
@@ -166,8 +191,12 @@ class Driver(ABC):
         if fault is ModelFault.AUTH:
             self._link.forget()
         wait_s = retry_after_s(error.response.headers, self._clock.now())
+        draft.limits = self._limits(error.response.headers)
         said = f"HTTP {error.status_code} {said_by(error.body)}".strip()
         return self._error(fault, said, draft, wait_s)
+
+    def _limits(self, headers: Mapping[str, str]) -> RateLimits | None:
+        return read_limits(headers, self._row.quirks.limits, self._clock.now())
 
     def _fills_the_window(self, prompt: Prompt) -> bool:
         window = self._prices.context_tokens(self._row, self._model) or self._row.context_tokens
@@ -184,6 +213,7 @@ class Driver(ABC):
             retry_after_s=wait_s,
             partial_text=draft.partial_text,
             output_tokens=draft.output_tokens,
+            limits=draft.limits,
         )
 
     def _settle(self, draft: Draft, at: float) -> Completion:
@@ -197,7 +227,18 @@ class Driver(ABC):
             reply=draft.reply(),
             usage=replace(usage, microusd=cost or 0),
             priced=cost is not None,
+            limits=draft.limits,
         )
+
+
+def extra_body(prompt: Prompt, quirks: Quirks) -> dict[str, Any]:
+    """Return the fields of a request that the dialect does not know: the row's own, and those of this prompt."""
+    more: dict[str, Any] = dict(quirks.extra_body)
+    if prompt.continuing:
+        more |= quirks.prefix_body
+    if quirks.priority_field is not None and prompt.native_priority is not None:
+        more[quirks.priority_field] = prompt.native_priority
+    return more
 
 
 def _parse(data: str | bytes) -> Fields:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 
+from aos_mcp.abi.completion import RateLimits
 from aos_mcp.abi.errors import ModelError, ModelFault
 from aos_mcp.llm.providers import Row
 
@@ -157,6 +158,7 @@ def model_error(
     retry_after_s: float | None = None,
     partial_text: str = "",
     output_tokens: int = 0,
+    limits: RateLimits | None = None,
 ) -> ModelError:
     """Build the error for a fault at a provider; `said` is what it answered, or what happened to the connection."""
     hint = _HINTS.get(fault, "")
@@ -171,4 +173,5 @@ def model_error(
         retry_after_s=retry_after_s,
         partial_text=partial_text,
         output_tokens=output_tokens,
+        limits=limits,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin
 
 import anyio
 import anyio.to_thread
@@ -40,6 +41,7 @@ class Link:
         self._pool = pool
         self._lock = anyio.Lock()
         self._client: Any = None
+        self._elsewhere: dict[str, Any] = {}
         self._key = ""
 
     @property
@@ -47,8 +49,10 @@ class Link:
         """Whether a call could be made."""
         return key_present(self.row, self._environ)
 
-    async def client(self) -> Any:
+    async def client(self, base_url: str | None = None) -> Any:
         """Return the SDK's client. The first call takes a second or two: it loads the SDK, on a worker thread.
+
+        `base_url` names another place of the provider, relative to its own or whole.
 
         Raises:
             Unavailable: the key is not there.
@@ -59,11 +63,16 @@ class Link:
                 pool = await self._pool()
                 build = _anthropic if self.row.dialect == "anthropic" else _openai
                 self._client = await anyio.to_thread.run_sync(build, self.row.base_url, self._key or _NO_KEY, pool)
-            return self._client
+            if base_url is None:
+                return self._client
+            if base_url not in self._elsewhere:
+                self._elsewhere[base_url] = self._client.with_options(base_url=urljoin(self.row.base_url, base_url))
+            return self._elsewhere[base_url]
 
     def forget(self) -> None:
         """Look the key up again at the next call: the provider did not accept this one, it may have been replaced."""
         self._client = None
+        self._elsewhere.clear()
 
     def redact(self, text: str) -> str:
         """Return `text` without the key, should a provider have repeated it."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from base64 import b64encode
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from itertools import islice
 from typing import Any
 
 from aos_mcp.abi.budget import Usage
-from aos_mcp.abi.completion import Prompt, ToolRequest, Turn
+from aos_mcp.abi.completion import Attachment, Prompt, ToolRequest, Turn
 from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop
-from aos_mcp.llm.driver import Decoder, Driver, Fields
+from aos_mcp.llm.driver import Decoder, Driver, Fields, extra_body
 from aos_mcp.llm.providers import Quirks
 from aos_mcp.llm.schema import ANSWER_TOOL, is_closed, parsed, stated, take_answer
 
@@ -59,8 +60,9 @@ def request_body(model: str, prompt: Prompt, quirks: Quirks) -> JsonObject:
         _ask_for_schema(body, prompt.output_schema, quirks)
     if quirks.prompt_cache_key:
         body["prompt_cache_key"] = _cache_key(prompt)
-    if quirks.extra_body:
-        body["extra_body"] = dict(quirks.extra_body)
+    more = extra_body(prompt, quirks)
+    if more:
+        body["extra_body"] = more
     return body
 
 
@@ -76,6 +78,8 @@ def _ask_for_schema(body: JsonObject, text: str, quirks: Quirks) -> None:
         body.setdefault("tools", []).append(_function(ANSWER_TOOL, "Give your answer.", schema))
         if alone and quirks.tool_choice_required:
             body["tool_choice"] = "required"
+        if alone and quirks.parallel_tool_calls:
+            body["parallel_tool_calls"] = False
 
 
 def _cache_key(prompt: Prompt) -> str:
@@ -95,8 +99,11 @@ def _messages(prompt: Prompt, quirks: Quirks) -> list[JsonObject]:
         system = stated(system, prompt.output_schema)
     messages: list[JsonObject] = [{"role": "system", "content": system}] if system else []
     messages += [_message(turn, quirks) for turn in prompt.turns]
+    if prompt.continuing:
+        beginning: JsonObject = {"role": "assistant", "content": prompt.continuing}
+        messages.append(beginning if quirks.prefix == "trailing" else {**beginning, quirks.prefix: True})
     _mark(messages[: bool(system)], quirks.cache_breakpoints)
-    marked = [m for m, t in zip(messages[bool(system) :], prompt.turns, strict=True) if t.breakpoint]
+    marked = [m for m, t in zip(messages[bool(system) :], prompt.turns, strict=False) if t.breakpoint]
     # The newest marks are the ones the next request will find.
     _mark(reversed(marked), quirks.cache_breakpoints - bool(system))
     return messages
@@ -113,7 +120,7 @@ def _message(turn: Turn, quirks: Quirks) -> JsonObject:
     if turn.role == "tool":
         return {"role": "tool", "tool_call_id": turn.request_id, "content": turn.text}
     if turn.role == "user":
-        return {"role": "user", "content": turn.text}
+        return {"role": "user", "content": _parts(turn) if turn.attachments else turn.text}
     message: JsonObject = {"role": "assistant", "content": turn.text or (None if turn.requests else NO_ANSWER)}
     if turn.requests:
         signatures = _signatures(turn.reasoning_signature, quirks)
@@ -121,6 +128,18 @@ def _message(turn: Turn, quirks: Quirks) -> JsonObject:
     if turn.reasoning and quirks.reasoning_send_back:
         message[quirks.reasoning_field] = turn.reasoning
     return message
+
+
+def _parts(turn: Turn) -> list[JsonObject]:
+    parts = [_part(attachment) for attachment in turn.attachments]
+    return [*parts, {"type": "text", "text": turn.text}] if turn.text else parts
+
+
+def _part(attachment: Attachment) -> JsonObject:
+    url = f"data:{attachment.media_type};base64,{b64encode(attachment.data).decode()}"
+    if attachment.kind == "image":
+        return {"type": "image_url", "image_url": {"url": url}}
+    return {"type": "file", "file": {"filename": attachment.name or "file.pdf", "file_data": url}}
 
 
 def _call(request: ToolRequest, signatures: JsonObject, quirks: Quirks) -> JsonObject:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from importlib import resources
 from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -40,6 +41,8 @@ class Quirks(BaseModel):
     """How an output schema is asked for; the last three also state it in the system text or in a tool."""
     tool_choice_required: bool = True
     """The provider can be made to call a tool."""
+    parallel_tool_calls: bool = False
+    """The provider can be told to make no more than one tool call in a turn."""
     cached_tokens: tuple[str, ...] = ("prompt_tokens_details.cached_tokens",)
     """Where cached prompt tokens are counted; the first path that is there."""
     written_tokens: str = "prompt_tokens_details.cache_write_tokens"
@@ -51,6 +54,26 @@ class Quirks(BaseModel):
     """Requests with the same beginning are told apart by a key, so that they meet the same cache."""
     stream_options: bool = True
     """Usage in a stream must be asked for."""
+    prefix: Literal["none", "trailing", "prefix", "partial"] = "none"
+    """How an answer is gone on with (`Prompt.continuing`): its beginning is the last message, an assistant's, as it is
+    (`trailing`) or with the field of this name set to true."""
+    prefix_models: tuple[str, ...] = ("*",)
+    """Patterns of the models that go on; the others take the beginning for a finished turn, or refuse it."""
+    prefix_base_url: str | None = None
+    """Where only such requests go; may be relative to the row's base URL."""
+    prefix_body: dict[str, JsonValue] = {}
+    """More fields for such requests."""
+    prefix_echo: bool = False
+    """The answer repeats the beginning it was given."""
+    limits: Literal["requests_tokens", "input_output", "concurrency"] = "requests_tokens"
+    """What the provider bounds, and with that which headers tell of it (see `llm.rate_limits`): requests and tokens a
+    minute, input and output tokens apart, or calls at once, of which no header tells."""
+    priority_field: str | None = None
+    """Where a request's own priority goes (0 first), for servers that schedule by it; others refuse the field."""
+    images: tuple[str, ...] = ()
+    """Patterns of the models that take images."""
+    files: tuple[str, ...] = ()
+    """Patterns of the models that take PDF files."""
     extra_body: dict[str, JsonValue] = {}
     """More fields for every request."""
 
@@ -78,6 +101,19 @@ class Row(BaseModel):
     context_tokens: int = CONTEXT_TOKENS
     output_tokens_max: int = OUTPUT_TOKENS_MAX
     quirks: Quirks = Quirks()
+
+    def continues(self, model: str) -> bool:
+        """Tell whether `model` goes on from a given beginning of its answer."""
+        return self.quirks.prefix != "none" and _fits(model, self.quirks.prefix_models)
+
+    def inputs(self, model: str) -> frozenset[str]:
+        """Return what a user turn may carry to `model`: `text`, `image`, `file`."""
+        more = {"image": self.quirks.images, "file": self.quirks.files}
+        return frozenset({"text", *(kind for kind, patterns in more.items() if _fits(model, patterns))})
+
+
+def _fits(model: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(model.lower(), pattern.lower()) for pattern in patterns)
 
 
 def load_rows(settings: Mapping[str, ProviderSettings], environ: Mapping[str, str]) -> dict[str, Row]:

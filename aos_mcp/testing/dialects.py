@@ -28,6 +28,10 @@ class Answer:
     written_tokens: int
     output_tokens: int
     usage: bool
+    reasoning_field: str | None = None
+    """Where Chat Completions puts the reasoning; None: under both names in use."""
+    cached_path: str = "prompt_tokens_details.cached_tokens"
+    """Where Chat Completions counts the cached tokens."""
 
 
 def last_user_text(body: Mapping[str, Any]) -> str:
@@ -90,15 +94,23 @@ def _halves(text: str) -> tuple[str, str]:
 
 
 def _chat_usage(answer: Answer) -> dict[str, Any]:
-    return {
+    usage: dict[str, Any] = {
         "prompt_tokens": answer.input_tokens,
         "completion_tokens": answer.output_tokens,
         "total_tokens": answer.input_tokens + answer.output_tokens,
-        "prompt_tokens_details": {
-            "cached_tokens": answer.cached_tokens,
-            "cache_write_tokens": answer.written_tokens,
-        },
+        "prompt_tokens_details": {"cache_write_tokens": answer.written_tokens},
     }
+    *path, name = answer.cached_path.split(".")
+    place = usage
+    for step in path:
+        place = place.setdefault(step, {})
+    place[name] = answer.cached_tokens
+    return usage
+
+
+def _chat_reasoning(answer: Answer, piece: str) -> dict[str, str]:
+    fields = ("reasoning_content", "reasoning") if answer.reasoning_field is None else (answer.reasoning_field,)
+    return dict.fromkeys(fields, piece)
 
 
 def _chat_stop(answer: Answer) -> str:
@@ -112,7 +124,7 @@ def _chat_call(index: int, identity: str, name: str, arguments: str) -> dict[str
 def _chat(answer: Answer) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": answer.text or None}
     if answer.reasoning:
-        message["reasoning_content"] = message["reasoning"] = answer.reasoning
+        message |= _chat_reasoning(answer, answer.reasoning)
     if answer.calls:
         message["tool_calls"] = [_chat_call(index, *call) for index, call in enumerate(answer.calls)]
     choice = {"index": 0, "message": message, "finish_reason": _chat_stop(answer)}
@@ -128,7 +140,7 @@ def _chat_events(answer: Answer) -> Iterator[tuple[bool, bytes]]:
     yield False, b": a comment, as some routers send\n\n"
     yield False, chunk({"role": "assistant", "content": ""})
     for piece in _pieces(answer.reasoning):
-        yield False, chunk({"reasoning_content": piece, "reasoning": piece})
+        yield False, chunk(_chat_reasoning(answer, piece))
     for piece in _pieces(answer.text):
         yield True, chunk({"content": piece})
     for index, (identity, name, arguments) in enumerate(answer.calls):

@@ -14,6 +14,9 @@ in a recording (see `aos_mcp.llm.replay`); where nothing in the request fits, th
 `GET /requests` and `POST /script` (a JSON list of behaviours) steer a server in another process:
 
     python -m aos_mcp.testing.providers --port 8001 --script behaviours.json
+
+A last message that is an assistant's is a beginning: the answer goes on from it, and repeats it where the server's
+`manners` say so. With manners the server refuses what the provider they are taken from would (see `testing.manners`).
 """
 
 from __future__ import annotations
@@ -44,6 +47,7 @@ from aos_mcp.testing.dialects import (
     last_user_text,
     texts,
 )
+from aos_mcp.testing.manners import Manners, beginning, limit_headers, refusal
 
 _HEAD_BYTES_MAX = 64 * 2**10
 _BODY_BYTES_MAX = 64 * 2**20
@@ -123,12 +127,14 @@ _BEHAVIOURS = TypeAdapter(list[Behaviour])
 class ProviderServer:
     """The server; made by `provider_server`."""
 
-    def __init__(self) -> None:
+    def __init__(self, manners: Manners | None = None) -> None:
+        self.manners = manners
         self.port = 0
         self.requests: list[Request] = []
         self.stats = Stats()
         self._script: list[Behaviour] = []
         self._calls = 0
+        self._thoughtful: set[str] = set()
         self._changed = anyio.Event()
 
     @property
@@ -216,22 +222,33 @@ class ProviderServer:
 
     async def _behave(self, connection: anyio.abc.SocketStream, request: Request, behaviour: Behaviour) -> bool:
         dialect = "anthropic" if request.path.endswith("/v1/messages") else "openai"
+        headers = {**limit_headers(self.manners.limits if self.manners else ""), **behaviour.headers}
         await anyio.sleep(behaviour.first_byte_delay_s)
         if behaviour.status != 200:
             body = error_body(dialect, behaviour.error_type, behaviour.error_code, behaviour.error_message)
-            await _send(connection, behaviour.status, json.dumps(body).encode(), behaviour.headers)
+            await _send(connection, behaviour.status, json.dumps(body).encode(), headers)
+            return True
+        refused = self._refusal(dialect, request)
+        if refused is not None:
+            body = error_body(dialect, "invalid_request_error", "", refused)
+            await _send(connection, 400, json.dumps(body).encode())
             return True
         try:
-            answer = self._compose(request, behaviour)
+            answer = self._compose(dialect, request, behaviour)
         except ModelError as error:
             body = error_body(dialect, "invalid_request_error", "", str(error))
             await _send(connection, 400, json.dumps(body).encode())
             return True
         if not (request.body.get("stream") and behaviour.streams):
-            await _send(connection, 200, json.dumps(answer_body(dialect, answer)).encode(), behaviour.headers)
+            await _send(connection, 200, json.dumps(answer_body(dialect, answer)).encode(), headers)
             return True
-        await _send_head(connection, 200, {"content-type": "text/event-stream", **behaviour.headers})
+        await _send_head(connection, 200, {"content-type": "text/event-stream", **headers})
         return await self._stream(connection, dialect, answer, behaviour)
+
+    def _refusal(self, dialect: str, request: Request) -> str | None:
+        if self.manners is None:
+            return None
+        return refusal(dialect, request.path, request.body, self.manners, frozenset(self._thoughtful))
 
     async def _stream(
         self, connection: anyio.abc.SocketStream, dialect: str, answer: Answer, behaviour: Behaviour
@@ -261,19 +278,25 @@ class ProviderServer:
             await connection.send(b"0\r\n\r\n")
         return pieces in {behaviour.cut_after, behaviour.error_after}
 
-    def _compose(self, request: Request, behaviour: Behaviour) -> Answer:
+    def _compose(self, dialect: str, request: Request, behaviour: Behaviour) -> Answer:
         turns = [Turn(role="user", text=text) for text in texts(request.body)]
         calls = []
         for call in behaviour.calls:
             self._calls += 1
             identity = call.request_id or f"call_{self._calls}"
             calls.append((identity, call.name, fill_in(call.arguments, turns)))
+            if behaviour.reasoning:
+                self._thoughtful.add(identity)
         if behaviour.text is None:
             text = "" if calls else last_user_text(request.body)
         else:
             text = fill_in(behaviour.text, turns)
         written = len(text) + len(behaviour.reasoning) + sum(len(name) + len(args) for _, name, args in calls)
         count_in, count_out = behaviour.input_tokens, behaviour.output_tokens
+        manners = self.manners or Manners()
+        if manners.prefix_echo:
+            text = beginning(dialect, request.body) + text
+        asked = bool(request.body.get("stream_options", {}).get("include_usage")) or not manners.usage_asked
         return Answer(
             number=self.stats.requests,
             model=str(request.body.get("model", "")),
@@ -285,7 +308,9 @@ class ProviderServer:
             cached_tokens=behaviour.cached_tokens,
             written_tokens=behaviour.written_tokens,
             output_tokens=max(1, written // 4) if count_out is None else count_out,
-            usage=behaviour.usage,
+            usage=behaviour.usage and asked,
+            reasoning_field=self.manners.reasoning_field if self.manners else None,
+            cached_path=manners.cached_tokens,
         )
 
 
@@ -348,9 +373,11 @@ async def _send_chunk(connection: anyio.abc.SocketStream, data: bytes) -> None:
 
 
 @asynccontextmanager
-async def provider_server(port: int = 0, script: Sequence[Behaviour] = ()) -> AsyncIterator[ProviderServer]:
+async def provider_server(
+    port: int = 0, script: Sequence[Behaviour] = (), manners: Manners | None = None
+) -> AsyncIterator[ProviderServer]:
     """Serve on loopback until the block ends; port 0 takes a free one."""
-    server = ProviderServer()
+    server = ProviderServer(manners)
     server.script(*script)
     async with await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port) as listener:
         server.port = listener.extra(SocketAttribute.local_port)
