@@ -46,7 +46,8 @@ AUDIT_LIST_MAX = 500
 
 # Store ---------------------------------------------------------------------------------------------------------------
 STORE_GROUP_MAX = 256  # Units in one commit: the flush is shared, and the first waits for the last.
-STORE_QUEUE_MAX = 4_096  # Units that wait for the writer; more callers than that are held back one by one.
+STORE_READ_GROUP_MAX = 16  # Reads on one snapshot: a search among them keeps no more than these from their answers.
+STORE_QUEUE_MAX = 4_096  # Units that wait for the writer, or a reader; more callers are held back one by one.
 STORE_READERS = 4  # Snapshots at once; more threads than that only contend for two cores.
 STORE_BUSY_S = 5.0  # How long another program may hold the file before a unit is refused.
 SEARCH_TEXT_CHARS_MAX = 2**20  # Of one page; what is beyond is not indexed.

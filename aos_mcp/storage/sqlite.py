@@ -1,10 +1,11 @@
-"""The SQLite driver: one file, one writer task that commits in groups, a few readers on snapshots.
+"""The SQLite driver: one file, one writer task that commits in groups, a few readers that look in groups.
 
 It owns the file, its connections and the threads they are used on. It promises what `ports.Store` promises: a unit is
 atomic and isolated, what `write` returned is committed, and a full disk changes nothing.
 
 The standard library's `sqlite3` on worker threads is used, not aiosqlite: a unit of work is a plain function, so one
-hop to a thread serves a whole group of units instead of one hop for every statement.
+hop to a thread serves a whole group of units instead of one hop for every statement. A hop costs as much processor time
+as thirty statements, so units that only read share it too, and the snapshot with it.
 
 Two programs on one file are safe: each group begins by taking the write lock, and waits a bounded time for it.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +25,7 @@ import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from aos_mcp.abi.errors import Unavailable
-from aos_mcp.abi.limits import STORE_GROUP_MAX, STORE_QUEUE_MAX, STORE_READERS
+from aos_mcp.abi.limits import STORE_GROUP_MAX, STORE_QUEUE_MAX, STORE_READ_GROUP_MAX, STORE_READERS
 from aos_mcp.ports import Clock, Transaction
 from aos_mcp.storage.connection import DeviceFailed
 from aos_mcp.storage.queries import load_queries
@@ -43,23 +44,29 @@ _SQLITE_NEEDED = (3, 37, 0)
 
 
 class _Unit(Generic[T]):
-    """One unit of work on its way: queued, taken by the writer, settled. It is run at most once."""
+    """One unit of work on its way: queued, taken by a task, settled. It is run at most once."""
 
     outcome: T
 
-    def __init__(self, work: Callable[[Transaction], T], *, flush: bool) -> None:
+    def __init__(self, work: Callable[[Transaction], T], *, flush: bool = False) -> None:
         self.work = work
         self.flush = flush
         self.settled = anyio.Event()
         self.taken = False
         self.abandoned = False
-        """Its caller was cancelled before the writer took it: it is never run."""
+        """Its caller was cancelled before a task took it: it is never run."""
         self.error: BaseException | None = None
 
     def run(self, connection: SqliteConnection) -> None:
         """Run the work inside a savepoint; its own failure undoes it alone. Raises DeviceFailed."""
         with _Savepoint(connection, self):
             self.outcome = self.work(StoreTransaction(connection))
+
+    def look(self, connection: SqliteConnection, nearest: Nearest) -> None:
+        """Run work that only reads, on the snapshot that is open or on a new one; its failure is its own."""
+        with _Kept(self):
+            connection.begin_read()
+            self.outcome = self.work(StoreTransaction(connection, nearest))
 
 
 class _Savepoint:
@@ -85,32 +92,43 @@ class _Savepoint:
         return True
 
 
-class SqliteStore:
-    """`ports.Store` on one SQLite file. Made by `open_sqlite`."""
+class _Kept:
+    """Keeps what a unit's work raised for its caller."""
 
-    def __init__(self, writer: SqliteConnection, readers: list[SqliteConnection], clock: Clock) -> None:
-        """Take over open connections."""
-        self._writer = writer
-        self._idle = readers
-        self._clock = clock
-        self._nearest = Nearest()
-        # Limiters of its own: a pool of threads that is full of other work never holds up the store.
-        self._writing = anyio.CapacityLimiter(1)
-        self._reading = anyio.CapacityLimiter(len(readers))
-        self._closed = False
+    def __init__(self, unit: _Unit[Any]) -> None:
+        self._unit = unit
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        if error is not None:
+            self._unit.error = error
+        return True
+
+
+class _Queue:
+    """Units on their way to the tasks that run them, oldest first."""
+
+    def __init__(self, group_max: int) -> None:
+        self._group_max = group_max
         self._units: MemoryObjectSendStream[_Unit[Any]]
-        self._queue: MemoryObjectReceiveStream[_Unit[Any]]
-        self._units, self._queue = anyio.create_memory_object_stream[_Unit[Any]](STORE_QUEUE_MAX)
+        self.waiting: MemoryObjectReceiveStream[_Unit[Any]]
+        self._units, self.waiting = anyio.create_memory_object_stream[_Unit[Any]](STORE_QUEUE_MAX)
 
-    async def write(self, work: Callable[[Transaction], T], *, flush: bool = False) -> T:
-        """Run a unit and commit it, see `ports.Store.write`.
+    async def settled(self, unit: _Unit[T]) -> T:
+        """Have a unit run, and return its outcome.
 
         A cancelled call leaves nothing under way: the unit was never begun and never will be, or it has come to its
         end before the cancellation goes on.
         """
-        unit = _Unit(work, flush=flush)
         try:
-            await self._enqueue(unit)
+            try:
+                self._units.send_nowait(unit)
+            except anyio.WouldBlock:
+                await self._units.send(unit)
             await unit.settled.wait()
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
             raise _closed() from None
@@ -124,58 +142,100 @@ class SqliteStore:
             raise unit.error
         return unit.outcome
 
-    async def read(self, work: Callable[[Transaction], T]) -> T:
-        """Run a unit that only reads, see `ports.Store.read`."""
-        if self._closed:
-            raise _closed()
-        return await anyio.to_thread.run_sync(self._read, work, limiter=self._reading)
-
-    async def changed(self, timeout_s: float) -> None:
-        """Return after `timeout_s`: one kernel has this file to itself, so nobody else changes it."""
-        await self._clock.sleep_until(self._clock.now() + timeout_s)
-
-    async def serve(self) -> None:
-        """Be the writer until `close`: commit what is queued, group by group, and settle every unit."""
-        try:
-            async for first in self._queue:
-                group = self._take(first)
-                try:
-                    await anyio.to_thread.run_sync(self._commit, group, limiter=self._writing)
-                finally:
-                    for unit in group:
-                        unit.settled.set()
-        finally:
-            self._closed = True
-            self._refuse_queued()
-
-    def stop(self) -> None:
-        """Accept no further unit; the writer ends once it has settled those it has."""
-        self._units.close()
-
-    async def close(self) -> None:
-        """Close the connections, once no unit runs any more."""
-        self._closed = True
-        for _ in range(int(self._reading.total_tokens)):
-            await self._reading.acquire_on_behalf_of(object())
-        await anyio.to_thread.run_sync(self._close_connections, limiter=self._writing)
-
-    async def _enqueue(self, unit: _Unit[Any]) -> None:
-        try:
-            self._units.send_nowait(unit)
-        except anyio.WouldBlock:
-            await self._units.send(unit)
-
-    def _take(self, first: _Unit[Any]) -> list[_Unit[Any]]:
+    def group(self, first: _Unit[Any]) -> list[_Unit[Any]]:
+        """Take what waits behind `first`, as far as a group goes; what was abandoned is left out."""
         group = [first]
         try:
-            while len(group) < STORE_GROUP_MAX:
-                group.append(self._queue.receive_nowait())
+            while len(group) < self._group_max:
+                group.append(self.waiting.receive_nowait())
         except (anyio.WouldBlock, anyio.EndOfStream):
             pass
         group = [unit for unit in group if not unit.abandoned]
         for unit in group:
             unit.taken = True
         return group
+
+    def stop(self) -> None:
+        """Accept no further unit."""
+        self._units.close()
+
+    def refuse(self) -> None:
+        """Refuse what nobody will take any more."""
+        try:
+            while True:
+                unit = self.waiting.receive_nowait()
+                unit.error = _closed()
+                unit.settled.set()
+        except (anyio.WouldBlock, anyio.EndOfStream, anyio.ClosedResourceError):
+            self.waiting.close()
+
+
+class SqliteStore:
+    """`ports.Store` on one SQLite file. Made by `open_sqlite`."""
+
+    def __init__(self, writer: SqliteConnection, readers: Sequence[SqliteConnection], clock: Clock) -> None:
+        """Take over open connections."""
+        self._writer = writer
+        self._readers = readers
+        self._clock = clock
+        self._nearest = Nearest()
+        # Limiters of its own: a pool of threads that is full of other work never holds up the store.
+        self._writing = anyio.CapacityLimiter(1)
+        self._reading = anyio.CapacityLimiter(len(readers))
+        self._writes = _Queue(STORE_GROUP_MAX)
+        self._looks = _Queue(STORE_READ_GROUP_MAX)
+
+    async def write(self, work: Callable[[Transaction], T], *, flush: bool = False) -> T:
+        """Run a unit and commit it, see `ports.Store.write`."""
+        return await self._writes.settled(_Unit(work, flush=flush))
+
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        """Run a unit that only reads, see `ports.Store.read`."""
+        return await self._looks.settled(_Unit(work))
+
+    async def changed(self, timeout_s: float) -> None:
+        """Return after `timeout_s`: one kernel has this file to itself, so nobody else changes it."""
+        await self._clock.sleep_until(self._clock.now() + timeout_s)
+
+    async def serve(self) -> None:
+        """Be the writer and the readers until `stop`: run what is queued, group by group, and settle every unit."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                for reader in self._readers:
+                    tasks.start_soon(self._serve_reads, reader)
+                await self._serve_writes()
+        finally:
+            self.stop()
+            self._writes.refuse()
+            self._looks.refuse()
+
+    async def _serve_writes(self) -> None:
+        async for first in self._writes.waiting:
+            group = self._writes.group(first)
+            try:
+                await anyio.to_thread.run_sync(self._commit, group, limiter=self._writing)
+            finally:
+                for unit in group:
+                    unit.settled.set()
+
+    async def _serve_reads(self, reader: SqliteConnection) -> None:
+        with self._looks.waiting.clone() as waiting:
+            async for first in waiting:
+                group = self._looks.group(first)
+                try:
+                    await anyio.to_thread.run_sync(self._look, reader, group, limiter=self._reading)
+                finally:
+                    for unit in group:
+                        unit.settled.set()
+
+    def stop(self) -> None:
+        """Accept no further unit; the tasks end once they have settled those there are."""
+        self._writes.stop()
+        self._looks.stop()
+
+    async def close(self) -> None:
+        """Close the connections, once no unit runs any more."""
+        await anyio.to_thread.run_sync(self._close_connections, limiter=self._writing)
 
     def _commit(self, group: list[_Unit[Any]]) -> None:
         """Run a group in one transaction, on a worker thread. What fails the commit fails every unit in it.
@@ -191,27 +251,16 @@ class SqliteStore:
             for unit in group:
                 unit.error = failure.again()
 
-    def _read(self, work: Callable[[Transaction], T]) -> T:
-        if self._closed:
-            raise _closed()
-        connection = self._idle.pop()
-        try:
-            with connection.snapshot():
-                return work(StoreTransaction(connection, self._nearest))
-        finally:
-            self._idle.append(connection)
-
-    def _refuse_queued(self) -> None:
-        try:
-            while True:
-                unit = self._queue.receive_nowait()
-                unit.error = _closed()
-                unit.settled.set()
-        except (anyio.WouldBlock, anyio.EndOfStream):
-            self._queue.close()
+    def _look(self, reader: SqliteConnection, group: list[_Unit[Any]]) -> None:
+        """Run units that only read on one snapshot, on a worker thread."""
+        for unit in group:
+            unit.look(reader, self._nearest)
+        if group:
+            with _Kept(group[-1]):
+                reader.rollback()
 
     def _close_connections(self) -> None:
-        for reader in self._idle:
+        for reader in self._readers:
             reader.close()
         self._writer.close()
 

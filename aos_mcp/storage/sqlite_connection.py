@@ -112,7 +112,7 @@ class SqliteConnection:
                 check_same_thread=False,
                 cached_statements=len(queries),
             )
-        self._db.row_factory = sqlite3.Row
+        self._columns: dict[str, tuple[str, ...]] = {}
         for name in ("connection_cache", "connection_sort_in_memory"):
             self.all(name, {})
         if query_only:
@@ -133,9 +133,17 @@ class SqliteConnection:
     def all(self, name: str, values: Mapping[str, Value]) -> list[Row]:
         """Run a statement; return its rows."""
         try:
-            return self._db.execute(self._queries[name], values).fetchall()
+            cursor = self._db.execute(self._queries[name], values)
+            found = cursor.fetchall()
         except (sqlite3.Error, UnicodeEncodeError, OverflowError) as error:
             raise self._failure(error, name) from error
+        if not found:
+            return []
+        columns = self._columns.get(name, ())
+        if len(columns) != len(found[0]):
+            columns = self._columns[name] = tuple(column[0] for column in cursor.description)
+        # Not sqlite3.Row: that searches all names for each value, and wide rows are what is read most.
+        return [dict(zip(columns, row, strict=True)) for row in found]
 
     def migrate(self, statement: str) -> None:
         """Run one statement of a migration."""
@@ -180,14 +188,10 @@ class SqliteConnection:
         self._control("unit_undo")
         self._control("unit_end")
 
-    @contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """Hold one state of the store for all statements inside."""
-        self._control("begin_read")
-        try:
-            yield
-        finally:
-            self.rollback()
+    def begin_read(self) -> None:
+        """Hold one state of the store until `rollback`, unless one is held already."""
+        if not self._db.in_transaction:
+            self._control("begin_read")
 
     def close(self) -> None:
         """Close the connection; the last one copies the log into the file."""
