@@ -25,6 +25,9 @@ def bench(
     pages: Annotated[
         int, typer.Option("--pages", min=0, help="Of search: how many pages to time it on; 0 is none.")
     ] = 20_000,
+    with_vectors: Annotated[
+        bool, typer.Option("--vectors/--no-vectors", help="Of search: give those pages vectors too.")
+    ] = True,
     model_path: Annotated[
         str, typer.Option("--model-path", help="Of search: a folder with the files of all-MiniLM-L6-v2.")
     ] = "",
@@ -39,7 +42,7 @@ def bench(
         "start": start.run,
         "syscall": syscall.run,
         "paging": lambda: paging.run(traces),
-        "search": lambda: search.run(locomo, cacm, pages, model_path, output.note),
+        "search": lambda: search.run(locomo, cacm, pages, model_path, output.note, with_vectors=with_vectors),
     }
     with output.reporting(json_):
         if name != "all" and name not in known:
