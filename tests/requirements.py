@@ -61,6 +61,7 @@ STDIO = "tests/proxy/test_mounts_stdio.py::test_"
 HTTP_MOUNT = "tests/proxy/test_mounts_http.py::test_"
 DEFINED = "tests/proxy/test_mount_definitions.py::test_"
 TARGETS = "tests/proxy/test_mount_targets.py::test_"
+OLD = "tests/kernel/test_old_stores.py::test_"
 ORPHANS = "tests/proxy/test_mount_orphans.py::test_"
 IMPORTED = "tests/proxy/test_host_config.py::test_"
 TOOLS = "tests/surface/test_tools.py::test_"
@@ -298,8 +299,16 @@ REQUIREMENTS: tuple[Requirement, ...] = (
          SAVED + "a_fork_gets_a_budget_of_its_own_and_no_more_than_there_is"),
     kept("self-checkpoint", "6 checkpoint", "An agent may save and fork itself.",
          SAVED + "an_agent_saves_itself_and_is_forked_by_itself"),
-    open_("restore-at-step", "6 checkpoint", "Re-run from step k.",
-          "A checkpoint is taken before a fork; an arbitrary earlier step of the journal cannot be named yet."),
+    kept("restore-at-step", "6 checkpoint", "Re-run from step k.",
+         SAVED + "an_agent_goes_on_from_any_earlier_step_of_its_journal"),
+    kept("restore-exact", "6 checkpoint", "Same context bytes, mailbox, budget share and timers.",
+         SAVED + "a_restored_agent_reads_the_same_bytes_as_the_run_it_comes_from",
+         SAVED + "a_fork_has_the_mail_that_waited_and_reads_it_for_itself",
+         SAVED + "a_fork_gets_what_was_left_of_the_budget_at_that_moment",
+         SAVED + "what_was_saved_while_it_backed_off_goes_on_after_the_same_pause"),
+    kept("store-migrates", "6 store", "A store of an older release migrates forward, with everything in it.",
+         OLD + "an_agent_of_an_older_store_goes_on_with_its_mail",
+         OLD + "a_checkpoint_of_an_older_store_is_restored_with_its_pages_and_files"),
     # 6. Scheduler, admission, budgets ---------------------------------------------------------------------------------
     kept("pick-pure", "6 scheduler", "pick is pure: priority, then least attained service of the program.",
          QUEUE + "among_those_that_wait_equally_long_priority_decides",

@@ -148,7 +148,9 @@ class CheckpointArgs(Args):
 class RestoreArgs(Args):
     """Arguments of `restore`."""
 
-    checkpoint_id: Handle
+    checkpoint_id: Annotated[
+        str, Field(max_length=80, pattern=r"^(ck_[a-z0-9]+|p_[a-z0-9]+@[0-9]{1,9})$", description="or pid@step")
+    ]
     model: ModelName | None = None
     budget: BudgetArgs | None = None
     name: Name | None = None

@@ -78,8 +78,8 @@ ROWS: tuple[Syscall, ...] = (
     Syscall(
         name="restore",
         title="Restore a checkpoint",
-        summary="Start a new agent from a checkpoint: a fork of the past, optionally on another model.",
-        args=a.RestoreArgs, result=r.SpawnResult, reach=Reach.EXTERNAL, effect=IDEMPOTENT, category="process",
+        summary="Start a new agent from a checkpoint or a step: a fork of the past, optionally on another model.",
+        args=a.RestoreArgs, result=r.RestoreResult, reach=Reach.EXTERNAL, effect=IDEMPOTENT, category="process",
         errors=(E.BUDGET_EXHAUSTED, E.LIMIT_EXCEEDED, E.UNAVAILABLE),
     ),
     Syscall(

@@ -51,6 +51,8 @@ class Step:
     fence: int
     started_at: float
     ended_at: float | None = None
+    stamp: int = 0
+    """The state of the page table that it began with, see `ports.Transaction.page_table`. Given by the store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,6 @@ class Checkpoint:
     label: str
     at: float
     snapshot: Digest
-    """Payload: JSON of the process row, its budget's use and its page table."""
+    """Payload: JSON of the process row, of what its budget had left, and of the stamp of its page table."""
     manifest: Digest | None
     """Payload: JSON of the workspace's files, each by digest."""

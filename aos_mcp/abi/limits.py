@@ -33,6 +33,8 @@ TASK_CHARS_MAX = 200_000
 NAME_CHARS_MAX = 64
 TEXT_CHARS_MAX = 1_000_000  # A message, a note.
 PAGE_BYTES_MAX = 8 * 2**20  # One page of context; larger things belong in a workspace.
+FORK_MAIL_MAX = 1_000  # Messages that wait for an agent, and for what is forked from it.
+PAGE_LINEAGE_MAX = 64  # Forks of forks: each is one more place to look a page up in.
 LINE_BYTES_MAX = 16 * 2**20  # One JSON-RPC line on a socket or pipe.
 RESULT_TOKENS_MAX = 4_000  # What a tool result may put in front of a model; the rest is a page handle.
 REPLY_CHARS_MAX = 45_000  # Hosts replace results beyond about 50,000 characters by a preview.
@@ -89,6 +91,7 @@ SANDBOX_SESSIONS_MAX = 64  # Sandboxes alive at once; the one idle for longest g
 SANDBOX_IDLE_S = 120.0  # A sandbox that ran nothing for this long is ended; only its /tmp is lost.
 WORKSPACE_FILES_MAX = 50_000
 WORKSPACE_BYTES_MAX = 2 * 2**30
+SNAPSHOT_COMMIT_BYTES = 16 * 2**20  # Of files saved in one transaction: every other writer waits for it.
 WORKSPACE_DEPTH_MAX = 64  # One open descriptor for each level of a walk.
 
 # Mounts --------------------------------------------------------------------------------------------------------------

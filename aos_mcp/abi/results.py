@@ -31,13 +31,19 @@ class UsageResult(Result):
 
 
 class SpawnResult(Result):
-    """Answer of `spawn_agent` and `restore`; `result` only when it ended within `wait_s`."""
+    """Answer of `spawn_agent`; `result` only when it ended within `wait_s`."""
 
     pid: str
     state: ProcessState
     uri: str
     result: str | None = None
     exit_code: ExitCode | None = None
+
+
+class RestoreResult(SpawnResult):
+    """Answer of `restore`; `files_step`: the step its files are from, the last saved before. None: it has none."""
+
+    files_step: int | None = None
 
 
 class MessageResult(Result):

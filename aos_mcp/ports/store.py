@@ -140,6 +140,10 @@ class Transaction(Protocol):
         """Replace a step. Raises Conflict when the process row has a newer fence than `step.fence`."""
         ...
 
+    def step_get(self, pid: Pid, number: int) -> Step | None:
+        """Return one step."""
+        ...
+
     def step_list(self, pid: Pid, *, after: int = -1, limit: int) -> list[Step]:
         """Return steps with `number > after`, in order."""
         ...
@@ -162,15 +166,40 @@ class Transaction(Protocol):
         ...
 
     def page_put(self, page: Page) -> None:
-        """Replace a page's row."""
+        """Replace a page's row; of a page that `page.pid` inherited, how it stands in that context alone.
+
+        Title, place, weight, uses and residence may differ between contexts; what a page says never does.
+        """
         ...
 
-    def page_get(self, page_id: PageId) -> Page | None:
-        """Return the page."""
+    def page_get(self, page_id: PageId, *, of: Pid | None = None) -> Page | None:
+        """Return the page; as it stands in the context of `of`, where that has inherited it: its `pid` is `of` then."""
         ...
 
-    def page_table(self, pid: Pid) -> list[Page]:
-        """Return all pages of a process, by position, then page_id."""
+    def page_table(self, pid: Pid, *, at: int | None = None) -> list[Page]:
+        """Return all pages of a process, by position, then page_id; with `at`, as they were at that stamp.
+
+        Every write of a page gives its context the next stamp, so a stamp names one state of a page table.
+        """
+        ...
+
+    def page_tail(self, pid: Pid, *, at: int | None = None) -> list[Page]:
+        """Return the last reply and what stands behind it; nothing where there is none. How they stand is not told."""
+        ...
+
+    def page_stamp(self, pid: Pid) -> int:
+        """Return the stamp of the present state of a page table; 0 where nothing was written yet."""
+        ...
+
+    def page_share(self, pid: Pid, base: Pid, *, at: int) -> None:
+        """Have the context of `pid` begin as that of `base` was at a stamp. Nothing is copied.
+
+        Raises LimitExceeded for a fork of too many forks.
+        """
+        ...
+
+    def page_bases(self, pid: Pid) -> list[Pid]:
+        """Return whose contexts a process's own begins with, nearest first."""
         ...
 
     def page_before(self, page: Page) -> Page | None:
@@ -281,6 +310,10 @@ class Transaction(Protocol):
         """Return the oldest waiting messages, oldest first, and leave them waiting."""
         ...
 
+    def message_waiting_at(self, recipient: str, owner: str, at: float, *, limit: int) -> list[Message]:
+        """Return the oldest messages that had been sent and not taken at a moment, oldest first."""
+        ...
+
     def message_count(self, recipient: str, owner: str) -> int:
         """Count the waiting messages."""
         ...
@@ -292,6 +325,10 @@ class Transaction(Protocol):
 
     def checkpoint_get(self, checkpoint_id: str) -> Checkpoint | None:
         """Return the checkpoint."""
+        ...
+
+    def checkpoint_before(self, pid: Pid, step: int) -> Checkpoint | None:
+        """Return the newest checkpoint of a process at or before a step."""
         ...
 
     def checkpoint_list(self, pid: Pid, *, limit: int) -> list[Checkpoint]:

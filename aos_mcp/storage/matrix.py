@@ -30,16 +30,17 @@ _FEW = 0.2
 class Within:
     """Bounds of a search, see `ports.Transaction.page_search`. None is no bound.
 
-    `contexts`: the pids of one program. `only`: the pages, by serial, of one namespace.
+    `contexts`: the pids whose pages are meant, and with `memory` those of nobody too. `only`: the pages, by serial, of
+    one namespace.
     """
 
     owner: str
-    pid: str | None = None
     kind: str | None = None
     source: str | None = None
     since: float | None = None
     until: float | None = None
     contexts: Collection[str] | None = None
+    memory: bool = True
     only: Collection[int] | None = None
 
 
@@ -133,11 +134,12 @@ class Matrix:
             return None
         owners, pids, kinds, sources = self._facts[:count].T
         fits = owners == self._known(within.owner)
-        for column, value in ((pids, within.pid), (kinds, within.kind), (sources, within.source)):
+        for column, value in ((kinds, within.kind), (sources, within.source)):
             if value is not None:
                 fits &= column == self._known(value)
         if within.contexts is not None:
-            fits &= np.isin(pids, [-1, *(self._known(pid) for pid in within.contexts)])
+            nobody = [-1] if within.memory else []
+            fits &= np.isin(pids, [*nobody, *(self._known(pid) for pid in within.contexts)])
         if within.only is not None:
             fits &= np.isin(self._pages[:count], list(within.only))
         if within.since is not None:

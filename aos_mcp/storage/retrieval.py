@@ -52,11 +52,11 @@ class Nearest:
         matrix = self._followed(at, near)
         if matrix is None:
             return {}
-        contexts = [row["pid"] for row in at.all("page_contexts", bounds)] if bounds["program"] else None
         only = [row["page"] for row in at.all("note_members", bounds)] if bounds["namespace"] else None
         within = Within(
-            **{name: bounds[name] for name in ("owner", "pid", "kind", "source", "since", "until")},  # type: ignore[arg-type]
-            contexts=contexts,
+            **{name: bounds[name] for name in ("owner", "kind", "source", "since", "until")},  # type: ignore[arg-type]
+            contexts=_members(at, bounds),
+            memory=bounds["pid"] is None,
             only=only,
         )
         found = dict(matrix.nearest(near.values, within, limit + limit // 2))  # some may be hidden
@@ -95,6 +95,15 @@ def find(
     scores = dict(ranking.best(ranking.fuse(by_word, by_vector, weights.near), max(limit, SEARCH_LENDING)))
     places = _places(at, scores, bounds)
     return ranking.best(ranking.settle(scores, places, _names(query), weights), limit)
+
+
+def _members(at: Connection, bounds: Bounds) -> set[str] | None:
+    """Return whose contexts a search is about; None is everybody's."""
+    members = {row["member"] for row in at.all("page_contexts", bounds)} if bounds["program"] is not None else None
+    if bounds["pid"] is None:
+        return members
+    own = {str(bounds["pid"]), *(row["base"] for row in at.all("lineage_list", bounds))}
+    return own if members is None else own & members
 
 
 def matches(at: Connection, words: list[str], bounds: Bounds, limit: int) -> dict[int, float]:

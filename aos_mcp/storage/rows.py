@@ -233,6 +233,7 @@ def step_from(row: Row) -> Step:
         fence=row["fence"],
         started_at=row["started_at"],
         ended_at=row["ended_at"],
+        stamp=row["stamp"],
     )
 
 

@@ -16,22 +16,24 @@ from dataclasses import replace
 from aos_mcp.abi.approval import Approval, ApprovalState, Grant
 from aos_mcp.abi.audit import AuditEntry, AuditHead, AuditRecord
 from aos_mcp.abi.budget import Account, Reservation
-from aos_mcp.abi.errors import AosError, Conflict, NotFound, Unavailable
+from aos_mcp.abi.errors import AosError, Conflict, LimitExceeded, NotFound, Unavailable
 from aos_mcp.abi.handle import Digest, PageId, Pid
 from aos_mcp.abi.journal import Checkpoint, Step
-from aos_mcp.abi.limits import PROCESS_DEPTH_MAX, SEARCH_TEXT_CHARS_MAX
+from aos_mcp.abi.limits import PAGE_LINEAGE_MAX, PROCESS_DEPTH_MAX, SEARCH_TEXT_CHARS_MAX
 from aos_mcp.abi.message import Message
 from aos_mcp.abi.mount import Pin
 from aos_mcp.abi.page import Page, PageHit, PageKind
 from aos_mcp.abi.process import Candidate, Process, ProcessState
 from aos_mcp.abi.vector import Vector
 from aos_mcp.storage import packing, retrieval, rows, search
-from aos_mcp.storage.connection import Connection
+from aos_mcp.storage.connection import Connection, Row
 from aos_mcp.storage.notes import NoteTransaction
 from aos_mcp.storage.retrieval import Nearest
 
 _CHAIN_HEIGHT_MAX = PROCESS_DEPTH_MAX + 2
 """A process at the greatest depth, its ancestors and the workspace: a longer chain is a loop."""
+_LAST = 2**63 - 1
+"""A stamp behind all others."""
 
 
 class StoreTransaction(NoteTransaction):
@@ -184,9 +186,13 @@ class StoreTransaction(NoteTransaction):
     def step_put(self, step: Step) -> None:
         if self._at.execute("step_put", rows.step_values(step)):
             return
-        if self._at.one("step_get", {"pid": step.pid, "number": step.number}) is None:
+        if self.step_get(step.pid, step.number) is None:
             raise _missing("step", f"{step.pid}/{step.number}")
         raise _fenced(step)
+
+    def step_get(self, pid: Pid, number: int) -> Step | None:
+        row = self._at.one("step_get", {"pid": pid, "number": number})
+        return rows.step_from(row) if row else None
 
     def step_list(self, pid: Pid, *, after: int = -1, limit: int) -> list[Step]:
         found = self._at.all("step_list", {"pid": pid, "after": after, "limit": limit})
@@ -213,15 +219,59 @@ class StoreTransaction(NoteTransaction):
             self._at.execute("page_index", {"serial": row["serial"], "title": title, "body": body})
 
     def page_put(self, page: Page) -> None:
-        if not self._at.execute("page_put", rows.page_values(page)):
+        stamp = self.page_stamp(page.pid) + 1 if page.pid is not None else 0
+        values = {**rows.page_values(page), "stamp": stamp}
+        self._at.execute("page_version_keep", values)
+        if self._at.execute("page_put", values):
+            return
+        if self._at.one("page_inherited", {"pid": page.pid, "page_id": page.page_id}) is None:
             raise _missing("page", page.page_id)
+        self._at.execute("page_version_end", values)
+        self._at.execute("page_version_put", values)
 
-    def page_get(self, page_id: PageId) -> Page | None:
+    def page_get(self, page_id: PageId, *, of: Pid | None = None) -> Page | None:
         row = self._at.one("page_get", {"page_id": page_id})
+        if row is not None and of is not None and row["pid"] not in {None, of}:
+            row = self._at.one("page_inherited", {"pid": of, "page_id": page_id}) or row
         return rows.page_from(row) if row else None
 
-    def page_table(self, pid: Pid) -> list[Page]:
-        return [rows.page_from(row) for row in self._at.all("page_table", {"pid": pid})]
+    def page_table(self, pid: Pid, *, at: int | None = None) -> list[Page]:
+        if at is None and not self._at.one("lineage_list", {"pid": pid}):
+            return [rows.page_from(row) for row in self._at.all("page_table", {"pid": pid})]
+        found = self._at.all("page_table_at", {"pid": pid, "at": _LAST if at is None else at})
+        return [rows.page_from(row) for row in found]
+
+    def page_tail(self, pid: Pid, *, at: int | None = None) -> list[Page]:
+        places: list[rows.Values] = [{"base": pid, "through": _LAST if at is None else at}]
+        places += [{"base": row["base"], "through": row["through"]} for row in self._lineage(pid)]
+        for number, place in enumerate(places):
+            last = self._at.one("page_last_reply", place)
+            if last is not None:
+                begun = [{**each, "position": last["position"]} for each in reversed(places[: number + 1])]
+                return [rows.page_from(row) for each in begun for row in self._at.all("page_tail", each)]
+        return []
+
+    def page_stamp(self, pid: Pid) -> int:
+        row = self._at.one("page_stamp", {"pid": pid})
+        assert row is not None, "an aggregate is one row"
+        return int(row["stamp"])
+
+    def page_share(self, pid: Pid, base: Pid, *, at: int) -> None:
+        further = [(str(row["base"]), int(row["through"])) for row in self._lineage(base)]
+        places = [(str(base), at), *further]
+        if len(places) > PAGE_LINEAGE_MAX:
+            raise LimitExceeded(
+                f"{base} is the last of {PAGE_LINEAGE_MAX} forks, each of the one before.",
+                "Restore an earlier checkpoint, or one of another agent.",
+            )
+        for number, (each, through) in enumerate(places, start=1):
+            self._at.execute("lineage_insert", {"pid": pid, "depth": number, "base": each, "through": through})
+
+    def page_bases(self, pid: Pid) -> list[Pid]:
+        return [Pid(row["base"]) for row in self._lineage(pid)]
+
+    def _lineage(self, pid: Pid) -> list[Row]:
+        return self._at.all("lineage_list", {"pid": pid})
 
     def page_before(self, page: Page) -> Page | None:
         if page.pid is None:
@@ -307,6 +357,10 @@ class StoreTransaction(NoteTransaction):
         values: rows.Values = {"recipient": recipient, "owner": owner, "limit": limit}
         return [rows.message_from(row) for row in self._at.all("message_waiting", values)]
 
+    def message_waiting_at(self, recipient: str, owner: str, at: float, *, limit: int) -> list[Message]:
+        values: rows.Values = {"recipient": recipient, "owner": owner, "at": at, "limit": limit}
+        return [rows.message_from(row) for row in self._at.all("message_waiting_at", values)]
+
     def message_count(self, recipient: str, owner: str) -> int:
         return self._count("message_count", {"recipient": recipient, "owner": owner})
 
@@ -317,6 +371,10 @@ class StoreTransaction(NoteTransaction):
 
     def checkpoint_get(self, checkpoint_id: str) -> Checkpoint | None:
         row = self._at.one("checkpoint_get", {"checkpoint_id": checkpoint_id})
+        return rows.checkpoint_from(row) if row else None
+
+    def checkpoint_before(self, pid: Pid, step: int) -> Checkpoint | None:
+        row = self._at.one("checkpoint_before", {"pid": pid, "step": step})
         return rows.checkpoint_from(row) if row else None
 
     def checkpoint_list(self, pid: Pid, *, limit: int) -> list[Checkpoint]:

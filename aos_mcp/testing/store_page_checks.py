@@ -6,8 +6,9 @@ import struct
 from collections.abc import Callable
 from dataclasses import replace
 
-from aos_mcp.abi.errors import Conflict, NotFound
+from aos_mcp.abi.errors import Conflict, LimitExceeded, NotFound
 from aos_mcp.abi.handle import PageId, Pid
+from aos_mcp.abi.limits import PAGE_LINEAGE_MAX
 from aos_mcp.abi.page import PageHit, PageKind
 from aos_mcp.abi.vector import Vector
 from aos_mcp.ports import Store, Transaction
@@ -228,6 +229,88 @@ async def any_text_is_a_legal_query(open_store: OpenStore) -> None:
         await store.read(look)
 
 
+async def a_context_is_read_as_it_was_at_any_stamp(open_store: OpenStore) -> None:
+    """Each write of a page is a new state of its context; the states before stay readable."""
+    async with open_store() as store:
+
+        def work(tx: Transaction) -> None:
+            assert tx.page_stamp(Pid("p_1")) == 0
+            first, second = a_page("pg_1", position=0), a_page("pg_2", position=1)
+            tx.page_insert(first, "")
+            before = tx.page_stamp(Pid("p_1"))
+            tx.page_put(replace(first, resident=False, left_why="cold", left_at=AT))
+            tx.page_insert(a_page("pg_else", pid="p_2"), "")
+            between = tx.page_stamp(Pid("p_1"))
+            tx.page_insert(second, "")
+            tx.page_put(replace(second, uses=3))
+            last = tx.page_stamp(Pid("p_1"))
+            assert len({0, before, between, last}) == 4
+            assert tx.page_table(Pid("p_1"), at=0) == []
+            assert tx.page_table(Pid("p_1"), at=before) == [first]
+            assert [page.resident for page in tx.page_table(Pid("p_1"), at=between)] == [False]
+            assert tx.page_table(Pid("p_1"), at=last) == tx.page_table(Pid("p_1"))
+
+        await store.write(work)
+
+
+async def a_fork_shares_the_past_and_nothing_after_it(open_store: OpenStore) -> None:
+    """What either writes from then on, the other does not see; a fork of a fork has the pasts of both."""
+    one, two, three = Pid("p_1"), Pid("p_2"), Pid("p_3")
+
+    def ids(tx: Transaction, pid: Pid) -> list[tuple[str, int]]:
+        return [(page.page_id, page.uses) for page in tx.page_table(pid)]
+
+    async with open_store() as store:
+
+        def work(tx: Transaction) -> None:
+            for pid in (one, two, three):
+                tx.process_insert(a_process(pid))
+            reply = replace(a_page("pg_b", position=1, kind=PageKind.REPLY), group=1)
+            tx.page_insert(a_page("pg_a", position=0), "an owl")
+            tx.page_insert(reply, "")
+            tx.page_share(two, one, at=tx.page_stamp(one))
+            tx.page_put(replace(a_page("pg_a", position=0), uses=7))
+            tx.page_insert(a_page("pg_later", position=2), "an owl")
+            assert ids(tx, two) == [("pg_a", 0), ("pg_b", 0)]
+            assert {page.pid for page in tx.page_table(two)} == {two}
+            shared = tx.page_get(PageId("pg_a"), of=two)
+            assert shared == replace(a_page("pg_a", position=0), pid=two)
+            tx.page_put(replace(shared, uses=1))
+            tx.page_insert(a_page("pg_own", pid=two, position=2, kind=PageKind.RESULT), "a second owl")
+            tx.page_share(three, two, at=tx.page_stamp(two))
+            tx.page_put(replace(shared, uses=2))
+            assert ids(tx, one) == [("pg_a", 7), ("pg_b", 0), ("pg_later", 0)]
+            assert ids(tx, two) == [("pg_a", 2), ("pg_b", 0), ("pg_own", 0)]
+            assert ids(tx, three) == [("pg_a", 1), ("pg_b", 0), ("pg_own", 0)]
+            assert [page.page_id for page in tx.page_tail(three)] == ["pg_b", "pg_own"]
+            assert tx.page_bases(three) == [two, one]
+            assert tx.page_get(PageId("pg_a"), of=one) == tx.page_get(PageId("pg_a"))
+
+        def look(tx: Transaction) -> None:
+            found = tx.page_search("owl", owner=OWNER, pid=two, limit=9)
+            assert {"pg_a", "pg_own"} <= set(_ids(found)), "what a context begins with is found in it"
+            tree = tx.page_search("owl", owner=OWNER, program=three, limit=9)
+            assert {"pg_a", "pg_own"} <= set(_ids(tree))
+
+        await store.write(work)
+        await store.read(look)
+        with refused(NotFound):
+            await store.write(lambda tx: tx.page_put(a_page("pg_own", pid="p_1")))
+
+
+async def a_fork_of_too_many_forks_is_refused(open_store: OpenStore) -> None:
+    """A page of the last would have to be looked for in too many places."""
+    async with open_store() as store:
+
+        def fork(number: int) -> Callable[[Transaction], None]:
+            return lambda tx: tx.page_share(Pid(f"p_{number}"), Pid(f"p_{number - 1}"), at=0)
+
+        for number in range(1, PAGE_LINEAGE_MAX + 1):
+            await store.write(fork(number))
+        with refused(LimitExceeded):
+            await store.write(fork(PAGE_LINEAGE_MAX + 1))
+
+
 PAGE_CHECKS: tuple[Check, ...] = (
     pages_read_back_as_written,
     search_finds_the_best_page_first,
@@ -237,4 +320,7 @@ PAGE_CHECKS: tuple[Check, ...] = (
     vectors_find_what_words_do_not,
     pages_wait_for_their_vectors_in_the_order_they_were_written,
     any_text_is_a_legal_query,
+    a_context_is_read_as_it_was_at_any_stamp,
+    a_fork_shares_the_past_and_nothing_after_it,
+    a_fork_of_too_many_forks_is_refused,
 )

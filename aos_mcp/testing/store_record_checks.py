@@ -345,6 +345,12 @@ async def a_message_is_taken_once_oldest_first(open_store: OpenStore) -> None:
         assert [message.message_id for message in taken] == ["m_2"]
         assert await store.write(lambda tx: tx.message_take(HOST, OWNER, AT + 9, limit=9)) == []
         assert await store.read(lambda tx: tx.message_count("p_1", OWNER)) == 1
+
+        def waited(at: float) -> Callable[[Transaction], list[str]]:
+            return lambda tx: [each.message_id for each in tx.message_waiting_at(HOST, OWNER, at, limit=9)]
+
+        assert await store.read(waited(AT + 1)) == ["m_0", "m_1"], "what had been sent by then, and read later"
+        assert await store.read(waited(AT + 9)) == []
         with refused(Conflict):
             await store.write(lambda tx: tx.message_insert(sent[0]))
 
@@ -363,6 +369,9 @@ async def checkpoints_are_newest_first(open_store: OpenStore) -> None:
         assert await store.read(lambda tx: tx.checkpoint_get("c_9")) is None
         assert await store.read(lambda tx: tx.checkpoint_list(Pid("p_1"), limit=9)) == taken[::-1]
         assert await store.read(lambda tx: tx.checkpoint_list(Pid("p_1"), limit=1)) == taken[2:]
+        step = taken[0].step
+        assert await store.read(lambda tx: tx.checkpoint_before(Pid("p_1"), step)) == taken[2]
+        assert await store.read(lambda tx: tx.checkpoint_before(Pid("p_1"), step - 1)) is None
         with refused(Conflict):
             await store.write(lambda tx: tx.checkpoint_insert(taken[0]))
 

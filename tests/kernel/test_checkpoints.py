@@ -8,10 +8,10 @@ import anyio
 import pytest
 
 from aos_mcp.abi.completion import Prompt, Reply
-from aos_mcp.abi.errors import BudgetExhausted, NotFound
+from aos_mcp.abi.errors import BudgetExhausted, ModelError, ModelFault, NotFound
 from aos_mcp.abi.settings import Settings
 from aos_mcp.testing.devices import RecordingSandbox
-from aos_mcp.testing.kernels import kernel_on
+from aos_mcp.testing.kernels import OWNER, kernel_on
 from aos_mcp.testing.model import ScriptedModel, ScriptedModels, calls, says
 from tests.kernel.stage import CHILD, DEADLINE_S, NAME, ended, family, handle_in, models, results_of, until
 
@@ -145,3 +145,107 @@ async def test_a_restored_agent_repeats_no_effect_of_its_past(tmp_path: Path) ->
             fork = await ended(k, (await k.call("restore", checkpoint_id=saved.checkpoint_id)).pid)
     assert fork.exit_code == "done"
     assert len(sandbox.commands) == 1
+
+
+async def test_a_restored_agent_reads_the_same_bytes_as_the_run_it_comes_from(tmp_path: Path) -> None:
+    script = (calls(("page_out", {"content": "z" * 400, "title": "kept"})), says("one says"), says("again"))
+    other = ScriptedModel(OTHER, (says("never"), says("never"), says("at last")))
+    one = ScriptedModel(NAME, script)
+    async with kernel_on(tmp_path, ScriptedModels(one, other)) as k:
+        with anyio.fail_after(DEADLINE_S):
+            pid = (await k.call("spawn_agent", task="the task", wait_s=10)).pid
+            saved = await k.call("checkpoint", pid=pid)
+            k.machine.stopping = True
+            fork = (await k.call("restore", checkpoint_id=saved.checkpoint_id)).pid
+            mine, theirs = [(await k.call("read_context", pid=each)).pages for each in (pid, fork)]
+            task = next(page.page_id for page in theirs if page.kind == "task")
+            read = await k.call("page_in", page_id=task)
+    assert mine == theirs, "the very pages, under the very names that its context calls them by"
+    assert read.content == "the task"
+
+
+async def test_a_fork_has_the_mail_that_waited_and_reads_it_for_itself(tmp_path: Path) -> None:
+    async with kernel_on(tmp_path, models(says("x"), lambda prompt: says(prompt.turns[-1].text))) as k:
+        with anyio.fail_after(DEADLINE_S):
+            k.machine.stopping = True
+            pid = (await k.call("spawn_agent", task="x")).pid
+            await k.call("send_message", to=pid, text="for whoever goes on")
+            saved = await k.call("checkpoint", pid=pid)
+            await k.call("send_message", to=pid, text="too late for the fork")
+            fork = (await k.call("restore", checkpoint_id=saved.checkpoint_id)).pid
+            waiting = await k.machine.store.read(lambda tx: tx.message_waiting(fork, OWNER, limit=9))
+            kept = await k.machine.store.read(lambda tx: tx.message_count(pid, OWNER))
+    assert [message.text for message in waiting] == ["for whoever goes on"]
+    assert kept == 2, "the original's own mail stays where it is"
+
+
+async def test_a_fork_gets_what_was_left_of_the_budget_at_that_moment(tmp_path: Path) -> None:
+    async with kernel_on(tmp_path, models(says("x"))) as k:
+        with anyio.fail_after(DEADLINE_S):
+            budget = {"usd": 0.25, "turns": 3, "tokens": 50_000, "wall_s": 600}
+            pid = (await k.call("spawn_agent", task="x", budget=budget, wait_s=10)).pid
+            saved = (await k.call("checkpoint", pid=pid)).checkpoint_id
+            k.machine.stopping = True
+            fork = await k.call("read_process", pid=(await k.call("restore", checkpoint_id=saved)).pid)
+            spent = (await k.call("spawn_agent", task="x", budget={"turns": 1})).pid
+            k.machine.stopping = False
+            k.machine.wake()
+            await ended(k, spent)
+            late = (await k.call("checkpoint", pid=spent)).checkpoint_id
+            with pytest.raises(BudgetExhausted) as refused:
+                await k.call("restore", checkpoint_id=late)
+            given = await k.call("restore", checkpoint_id=late, budget={"turns": 2})
+    assert fork.budget["turns"] == 2
+    assert fork.budget["usd"] == pytest.approx(0.25 - 0.0002)
+    assert fork.budget["tokens"] == 50_000 - 110
+    assert 0 < fork.budget["wall_s"] < 600
+    assert "turns" in refused.value.hint
+    assert given.pid
+
+
+async def test_an_agent_goes_on_from_any_earlier_step_of_its_journal(tmp_path: Path) -> None:
+    one = ScriptedModel(
+        NAME,
+        (
+            calls(("page_out", {"content": "a", "title": "first"}), key="a"),
+            calls(("page_out", {"content": "b", "title": "second"}), key="b"),
+            says("done"),
+        ),
+    )
+    other = ScriptedModel(OTHER, (says("never"), says("from the second turn")))
+    async with kernel_on(tmp_path, ScriptedModels(one, other)) as k:
+        with anyio.fail_after(DEADLINE_S):
+            pid = (await k.call("spawn_agent", task="the task", wait_s=10)).pid
+            steps = (await k.call("read_journal", pid=pid)).steps
+            second = [step.number for step in steps if step.call == "model"][1]
+            made = await k.call("restore", checkpoint_id=f"{pid}@{second}", model=OTHER)
+            fork = await ended(k, made.pid)
+            tool = next(step.number for step in steps if step.call == "page_out")
+            k.machine.stopping = True
+            inside = (await k.call("restore", checkpoint_id=f"{pid}@{tool}")).pid
+            texts = [
+                (await k.call("page_in", page_id=page.page_id)).content
+                for page in (await k.call("read_context", pid=inside)).pages
+            ]
+            with pytest.raises(NotFound):
+                await k.call("restore", checkpoint_id=f"{pid}@99")
+    assert fork.result == "from the second turn"
+    assert other.prompts[0].turns == one.prompts[1].turns, "the prompt of that step, to the byte"
+    assert other.prompts[0].turn == 1
+    assert made.files_step is None
+    assert "belongs to the run" in texts[-1], "a call that was under way is not made by the fork"
+
+
+async def test_what_was_saved_while_it_backed_off_goes_on_after_the_same_pause(tmp_path: Path) -> None:
+    busy = ModelError(ModelFault.RATE, "Too many.", "Wait.", retry_after_s=3_000)
+    model = ScriptedModel(NAME, (says("x"),), failures=[busy])
+    async with kernel_on(tmp_path, ScriptedModels(model)) as k:
+        with anyio.fail_after(DEADLINE_S):
+            pid = (await k.call("spawn_agent", task="x")).pid
+            await until(lambda: bool(model.prompts) and not k.machine.running)
+            saved = (await k.call("checkpoint", pid=pid)).checkpoint_id
+            fork = (await k.call("restore", checkpoint_id=saved)).pid
+            row = await k.machine.store.read(lambda tx: tx.process_get(fork))
+    assert row is not None
+    assert row.wake_at is not None
+    assert 2_900 < row.wake_at - row.created_at <= 3_000

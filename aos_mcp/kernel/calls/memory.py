@@ -113,7 +113,7 @@ def find_page(tx: Transaction, call: Call, page_id: str) -> Page:
     Raises:
         NotFound: there is none that is the caller's.
     """
-    page = tx.page_get(PageId(page_id))
+    page = tx.page_get(PageId(page_id), of=call.caller.pid)
     if page is None or page.owner != call.caller.principal or not _readable_by(tx, call, page):
         raise NotFound(f"There is no page {page_id}.", "Find pages with search_pages.")
     return page
@@ -131,7 +131,8 @@ def _readable_by(tx: Transaction, call: Call, page: Page) -> bool:
 
 
 def _ancestry(tx: Transaction, process: Process) -> set[Pid]:
-    found: set[Pid] = set()
+    """Return whose pages an agent may read because its context, or what it was told there, begins with them."""
+    found: set[Pid] = set(tx.page_bases(process.pid))
     link: Process | None = process
     while link is not None and link.forked_from is not None and len(found) < FORK_LINKS_MAX:
         checkpoint = tx.checkpoint_get(link.forked_from)

@@ -7,3 +7,6 @@ SELECT * FROM checkpoint WHERE checkpoint_id = :checkpoint_id;
 
 -- name: checkpoint_list
 SELECT * FROM checkpoint WHERE pid = :pid ORDER BY at DESC, serial DESC LIMIT :limit;
+
+-- name: checkpoint_before
+SELECT * FROM checkpoint WHERE pid = :pid AND step <= :step ORDER BY at DESC, serial DESC LIMIT 1;

@@ -1,11 +1,17 @@
 -- name: step_insert
 -- The fence is checked in the statement that writes: a kernel that lost the process adds nothing.
 INSERT INTO step (
-    pid, number, call, effect, state, intent, result, request_id, idempotency_key, fence, started_at, ended_at
+    pid, number, call, effect, state, intent, result, request_id, idempotency_key, fence, started_at, ended_at,
+    stamp
 )
 SELECT
     :pid, :number, :call, :effect, :state, :intent, :result, :request_id, :idempotency_key, :fence, :started_at,
-    :ended_at
+    :ended_at, (
+        SELECT max(
+            coalesce((SELECT max(stamp) FROM page WHERE pid = :pid), 0),
+            coalesce((SELECT max(stamp) FROM page_version WHERE pid = :pid), 0)
+        )
+    )
 WHERE NOT EXISTS (SELECT 1 FROM process WHERE pid = :pid AND fence > :fence);
 
 -- name: step_put

@@ -18,3 +18,11 @@ ORDER BY sent_at, serial LIMIT :limit;
 
 -- name: message_count
 SELECT count(*) AS n FROM message WHERE recipient = :recipient AND owner = :owner AND taken_at IS NULL;
+
+-- name: message_waiting_at
+SELECT * FROM message
+WHERE recipient = :recipient AND owner = :owner AND taken_at IS NULL AND sent_at <= :at
+UNION ALL
+SELECT * FROM message
+WHERE recipient = :recipient AND owner = :owner AND taken_at > :at AND sent_at <= :at
+ORDER BY sent_at, serial LIMIT :limit;
