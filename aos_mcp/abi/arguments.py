@@ -149,7 +149,7 @@ class RestoreArgs(Args):
     """Arguments of `restore`."""
 
     checkpoint_id: Annotated[
-        str, Field(max_length=80, pattern=r"^(ck_[a-z0-9]+|p_[a-z0-9]+@[0-9]{1,9})$", description="or pid@step")
+        str, Field(max_length=80, pattern=r"^[a-z]+_[a-z0-9]+(@[0-9]{1,9})?$", description="or pid@step")
     ]
     model: ModelName | None = None
     budget: BudgetArgs | None = None
