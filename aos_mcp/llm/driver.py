@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 import anyio
+import jiter
 
 from aos_mcp.abi import limits
 from aos_mcp.abi.completion import Completion, ModelInfo, Prompt, RateLimits
@@ -163,9 +164,9 @@ class Driver(ABC):
         draft.close()
         decoder.close()
 
-    def _feed(self, decoder: Decoder, events: list[tuple[str, str]], draft: Draft) -> None:
+    def _feed(self, decoder: Decoder, events: list[tuple[str, bytes]], draft: Draft) -> None:
         for event, data in events:
-            if data == "[DONE]":
+            if data == b"[DONE]":
                 draft.finished = True
                 continue
             fields = _parse(data)
@@ -241,8 +242,11 @@ def extra_body(prompt: Prompt, quirks: Quirks) -> dict[str, Any]:
     return more
 
 
-def _parse(data: str | bytes) -> Fields:
-    fields = json.loads(data)
+def _parse(data: bytes) -> Fields:
+    try:
+        fields = jiter.from_json(data)
+    except ValueError:
+        fields = json.loads(data.decode("utf-8", "replace"))  # half of a surrogate pair, or no UTF-8: odd, not wrong
     if not isinstance(fields, dict):
         raise ValueError("not an object")
     return fields
