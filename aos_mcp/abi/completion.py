@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -145,14 +146,48 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PriceTier:
+    """Rates of a whole call whose prompt has more than `above_tokens` tokens, cached and written ones included."""
+
+    above_tokens: int
+    input: float
+    cached: float
+    written: float
+    output: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelPrice:
-    """Prices in US dollars per million tokens; `source` says where they come from and of which date."""
+    """Prices in US dollars per million tokens; `source` says where they come from and of which date.
+
+    `tiers`, in rising order, are the rates of calls with long prompts.
+    """
 
     input: float
     cached: float
     written: float
     output: float
     source: str
+    tiers: tuple[PriceTier, ...] = ()
+
+    def at(self, prompt_tokens: int) -> ModelPrice:
+        """Return the rates of a call whose prompt has so many tokens."""
+        reached = [tier for tier in self.tiers if prompt_tokens > tier.above_tokens]
+        return self if not self.tiers else self._with(reached[-1:] or [self])
+
+    def up_to(self, prompt_tokens: int) -> ModelPrice:
+        """Return the dearest rates that can apply to a call whose prompt has at most so many tokens."""
+        reached = [tier for tier in self.tiers if prompt_tokens > tier.above_tokens]
+        return self if not self.tiers else self._with([self, *reached])
+
+    def _with(self, rates: Sequence[ModelPrice | PriceTier]) -> ModelPrice:
+        return ModelPrice(
+            input=max(rate.input for rate in rates),
+            cached=max(rate.cached for rate in rates),
+            written=max(rate.written for rate in rates),
+            output=max(rate.output for rate in rates),
+            source=self.source,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -90,13 +90,25 @@ class ProviderSettings(Section):
     concurrency: Annotated[int, Field(gt=0)] | None = None
 
 
-class PriceSettings(Section):
-    """A price of the operator's own, in US dollars per million tokens."""
+class Rates(Section):
+    """US dollars per million tokens; cached and written ones cost what fresh ones do unless said otherwise."""
 
     input: Annotated[float, Field(ge=0)]
     output: Annotated[float, Field(ge=0)]
     cached: Annotated[float, Field(ge=0)] | None = None
     written: Annotated[float, Field(ge=0)] | None = None
+
+
+class TierSettings(Rates):
+    """The rates of a whole call whose prompt has more tokens than `above_tokens`."""
+
+    above_tokens: Annotated[int, Field(gt=0)]
+
+
+class PriceSettings(Rates):
+    """A price of the operator's own."""
+
+    tiers: list[TierSettings] = []
 
 
 class ContextSettings(Section):

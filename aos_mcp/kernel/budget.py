@@ -6,8 +6,11 @@ racing on one budget cannot overdraw it, and a crash between the two leaves the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
+from functools import lru_cache
 
 from aos_mcp.abi.budget import WORKSPACE_ACCOUNT, Account, Budget, Reservation, Usage
 from aos_mcp.abi.completion import ModelPrice
@@ -129,8 +132,18 @@ def worst_case(price: ModelPrice | None, input_tokens: int, output_tokens: int) 
     """Return the most a call can cost, in micro-dollars: no token comes from a cache, every one is written to it."""
     if price is None:
         return 0
+    price = price.up_to(input_tokens)
     dearest = max(price.input, price.written)
-    return -int(-(input_tokens * dearest + output_tokens * price.output) // 1)
+    return -(-(input_tokens * _exact(dearest) + output_tokens * _exact(price.output)) // _SCALE)
+
+
+_SCALE = 10**9
+
+
+@lru_cache(maxsize=1_024)
+def _exact(rate: float) -> int:
+    """Return micro-dollars a token in billionths, read as the decimal a person wrote: sums are then whole numbers."""
+    return math.ceil(Fraction(str(rate)) * _SCALE)
 
 
 class BudgetHeld(BudgetExhausted):
@@ -171,9 +184,10 @@ def _fit(chain: Sequence[Account], price: ModelPrice | None, input_tokens: int, 
                 "No price is known for this model, so a money budget cannot be kept.",
                 'Set one in aos.toml under [prices."provider/model"], or spawn without a money limit anywhere above.',
             )
-        if price.output > 0:
+        rate = _exact(price.up_to(input_tokens).output)
+        if rate > 0:
             spare = rest.microusd - worst_case(price, input_tokens, 0)
-            allowed = int(min(allowed, spare / price.output))
+            allowed = min(allowed, spare * _SCALE // rate)
         if allowed < min(OUTPUT_TOKENS_MIN, output_tokens) or rest.microusd < worst_case(price, input_tokens, 0):
             raise _exhausted(account, "usd", f"{max(0, rest.microusd) / MICRO:.6f}")
     return allowed
