@@ -17,6 +17,7 @@ from aos_mcp.abi.limits import MODEL_RETRIES_MAX, MODEL_RETRY_BASE_S, MODEL_RETR
 from aos_mcp.kernel.call import Call, check_model
 from aos_mcp.kernel.calls import views
 from aos_mcp.kernel.model_call import ModelCall
+from aos_mcp.ports import Transaction
 
 OUTPUT_TOKENS_DEFAULT = 4_096
 WAITED_OUT = frozenset({ModelFault.RATE, ModelFault.OVERLOAD, ModelFault.TRANSPORT})
@@ -30,9 +31,13 @@ async def complete(call: Call, args: a.CompleteArgs) -> r.CompleteResult:
     if args.model is not None:
         check_model(call, name)
     prompt = _prompt(args)
-    completion = await _patiently(call, name, prompt)
+    one, completion = await _patiently(call, name, prompt)
     if args.schema_ is None:
-        return _result(completion, text=completion.reply.text)
+        result = _result(completion, text=completion.reply.text)
+        # What was used is settled in the very transaction that puts the call on record.
+        call.completion = partial(_settled, one=one, completion=completion, result=result)
+        return result
+    await call.machine.store.write(partial(one.settle, completion=completion))
     answer, problem = _parse(completion.reply.text)
     if problem is not None:
         again = f"That was not valid JSON for the schema ({problem}). Answer again with the JSON document alone."
@@ -45,7 +50,8 @@ async def complete(call: Call, args: a.CompleteArgs) -> r.CompleteResult:
             output_schema=prompt.output_schema,
             turn=1,
         )
-        completion = await _patiently(call, name, repaired)
+        one, completion = await _patiently(call, name, repaired)
+        await call.machine.store.write(partial(one.settle, completion=completion))
         answer, problem = _parse(completion.reply.text)
     if problem is not None:
         raise Invalid(f"{name} did not produce JSON ({problem}).", "Ask for less, or use a stronger model.")
@@ -74,7 +80,15 @@ def _prompt(args: a.CompleteArgs) -> Prompt:
     )
 
 
-async def _patiently(call: Call, name: str, prompt: Prompt) -> Completion:
+def _settled(
+    tx: Transaction, *, one: ModelCall, completion: Completion, result: r.CompleteResult
+) -> r.CompleteResult:
+    one.settle(tx, completion)
+    return result
+
+
+async def _patiently(call: Call, name: str, prompt: Prompt) -> tuple[ModelCall, Completion]:
+    """Make a call until it is answered; it is the caller's to settle."""
     machine = call.machine
     model = machine.models.resolve(name)
     info = await model.describe()
@@ -91,8 +105,7 @@ async def _patiently(call: Call, name: str, prompt: Prompt) -> Completion:
             until = machine.clock.now() + (error.retry_after_s if error.retry_after_s is not None else backoff_s)
             machine.admission.park(name, until)
             continue
-        await machine.store.write(partial(one.settle, completion=completion))
-        return completion
+        return one, completion
     raise AssertionError("the last attempt returns or raises")
 
 
