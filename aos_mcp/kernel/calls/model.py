@@ -80,9 +80,7 @@ def _prompt(args: a.CompleteArgs) -> Prompt:
     )
 
 
-def _settled(
-    tx: Transaction, *, one: ModelCall, completion: Completion, result: r.CompleteResult
-) -> r.CompleteResult:
+def _settled(tx: Transaction, *, one: ModelCall, completion: Completion, result: r.CompleteResult) -> r.CompleteResult:
     one.settle(tx, completion)
     return result
 
