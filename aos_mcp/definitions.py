@@ -26,6 +26,10 @@ def _as_list(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _as_chain(value: object) -> object:
+    return ", ".join(str(part) for part in value) if isinstance(value, list) else value
+
+
 class FrontMatter(BaseModel):
     """The keys the kernel reads."""
 
@@ -33,7 +37,7 @@ class FrontMatter(BaseModel):
 
     name: Name
     description: str = ""
-    model: ModelName | None = None
+    model: Annotated[ModelName | None, BeforeValidator(_as_chain)] = None
     tools: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
     network: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
     budget: BudgetArgs | None = None

@@ -27,7 +27,10 @@ Handle = Annotated[str, Field(min_length=3, max_length=64, pattern=r"^[a-z]+_[a-
 PidOrPrefix = Annotated[str, Field(min_length=3, max_length=64, pattern=r"^p_[a-z0-9]+$")]
 Name = Annotated[str, Field(min_length=1, max_length=limits.NAME_CHARS_MAX, pattern=r"^[\w .:/@+-]+$")]
 Namespace = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-ModelName = Annotated[str, Field(min_length=3, max_length=256, pattern=r"^[A-Za-z0-9_.-]+/\S+$")]
+ModelName = Annotated[
+    str, Field(min_length=3, max_length=512, pattern=r"^[A-Za-z0-9_.-]+/[^\s,]+(\s*,\s*[A-Za-z0-9_.-]+/[^\s,]+)*$")
+]
+"""`provider/model`, or a chain: each goes on where the one before it cannot answer."""
 
 
 class Args(BaseModel):
@@ -52,7 +55,7 @@ class SpawnArgs(Args):
     task: Annotated[Text, Field(min_length=1, max_length=limits.TASK_CHARS_MAX)]
     name: Name | None = None
     agent: Annotated[Name | None, Field(description="agent definition")] = None
-    model: Annotated[ModelName | None, Field(description="provider/model")] = None
+    model: Annotated[ModelName | None, Field(description="provider/model; a,b falls back to b")] = None
     priority: Annotated[int, Field(ge=0, le=100, description="0 first")] = 50
     tools: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=128)]] | None,

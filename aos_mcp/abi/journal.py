@@ -34,6 +34,10 @@ MODEL_CALL = "model"
 """`Step.call` of a model turn; every other step names a syscall."""
 
 
+FALLBACK = "fallback"
+"""`Step.call` of a move to the next model of a chain."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One step of one process. Payloads are stored once, by digest."""

@@ -298,10 +298,11 @@ class MountRow(Result):
 
 
 class ProviderRow(Result):
-    """One provider."""
+    """One provider. `lane` says in words how wide it is and who waits, once it was used."""
 
     name: str
     ready: bool
+    lane: str | None = None
 
 
 class SandboxStatus(Result):

@@ -1,77 +1,162 @@
-"""Admission: how many model calls a provider gets at once, and when it is left alone.
+"""Admission: the lanes of all providers, and waiting for a place in one. When a call goes is `kernel.lane`'s decision.
 
-One lane for each provider. A lane has a window of calls in flight; a provider that says "wait" parks its lane, not the
-agent. No model slot is ever held by a call that is not on the wire.
+No place is ever held by a call that is not on the wire. Downstream servers and sandboxes have lanes of their own, so
+that a slow tool never holds a model's place.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import anyio
 
+from aos_mcp.abi.completion import Completion
+from aos_mcp.abi.errors import ModelError
+from aos_mcp.abi.limits import FALLBACK_WAIT_S, TOOL_CALLS_AT_ONCE
 from aos_mcp.abi.settings import ProviderSettings
+from aos_mcp.kernel.lane import Lane, LaneLimits, Ticket
 from aos_mcp.ports import Clock
 
-LANE_DEFAULT = 32
-"""Calls in flight at one provider unless aos.toml says otherwise: below the lowest published concurrency limits."""
+
+@dataclass(slots=True, eq=False)
+class Seat:
+    """A call's place in a lane. Whoever has it says how the call ended; one that says nothing was cut."""
+
+    ticket: Ticket
+    went: anyio.Event = field(default_factory=anyio.Event)
+    completion: Completion | None = None
+    error: ModelError | None = None
+    retry_at: float | None = None
+    """Set with an error: nothing goes before it."""
 
 
-@dataclass(slots=True)
-class Lane:
-    """One provider's window."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What a call asks for: its place in the queue, and the tokens it may take."""
 
-    limiter: anyio.Semaphore
-    parked_until: float = 0.0
-    waiting: int = 0
+    order: tuple[float, ...]
+    input_tokens: int
+    output_tokens: int
 
 
 class Admission:
-    """The lanes of all providers."""
+    """The lanes of all providers. `run` must be running while calls wait."""
 
     def __init__(self, providers: Mapping[str, ProviderSettings], clock: Clock) -> None:
         self._providers = providers
         self._clock = clock
         self._lanes: dict[str, Lane] = {}
+        self._seats: dict[str, dict[Ticket, Seat]] = {}
+        self._changed = anyio.Event()
+        self._tools: dict[str, anyio.CapacityLimiter] = {}
+
+    async def run(self) -> None:
+        """Let calls go when their time comes: when a park ends, a bucket has filled up, or a breaker half-opens."""
+        while True:
+            self._changed = anyio.Event()
+            for provider in self._lanes:
+                self._pump(provider)
+            now = self._clock.now()
+            times = [at for lane in self._lanes.values() if (at := lane.next_at(now)) is not None]
+            await self._until_changed(min(times, default=math.inf))
+
+    async def _until_changed(self, at: float) -> None:
+        if at == math.inf:
+            await self._changed.wait()
+            return
+        async with anyio.create_task_group() as group:
+
+            async def alarm() -> None:
+                await self._clock.sleep_until(at)
+                group.cancel_scope.cancel()
+
+            group.start_soon(alarm)
+            await self._changed.wait()
+            group.cancel_scope.cancel()
 
     @asynccontextmanager
-    async def slot(self, model: str) -> AsyncIterator[None]:
-        """Hold one place in the lane of `model`'s provider while a call is on the wire."""
-        lane = self._lane(model)
-        lane.waiting += 1
+    async def seat(self, model: str, demand: Demand) -> AsyncIterator[Seat]:
+        """Hold a place in the lane of `model`'s provider while a call is on the wire."""
+        provider = provider_of(model)
+        lane, seats = self._lane(provider), self._seats[provider]
+        seat = Seat(Ticket(demand.order, demand.input_tokens, demand.output_tokens))
+        seats[seat.ticket] = seat
+        lane.offer(seat.ticket)
         try:
-            await self._enter(lane)
+            self._pump(provider)
+            if not seat.went.is_set():
+                self._changed.set()  # what it waits for may have an hour that nobody looks out for yet
+                await seat.went.wait()
+            yield seat
         finally:
-            lane.waiting -= 1
-        try:
-            yield
-        finally:
-            lane.limiter.release()
+            del seats[seat.ticket]
+            self._settle(lane, seat)
+            self._pump(provider)
+            self._changed.set()
 
     def park(self, model: str, until: float) -> None:
         """Leave the provider of `model` alone until then (seconds since the epoch)."""
-        lane = self._lane(model)
-        lane.parked_until = max(lane.parked_until, until)
+        self._lane(provider_of(model)).park(until)
+        self._changed.set()
 
-    def waiting(self) -> Mapping[str, int]:
-        """Return how many calls wait in each lane."""
-        return {name: lane.waiting for name, lane in self._lanes.items()}
+    def is_blocked(self, model: str) -> bool:
+        """Tell whether a call would wait for longer than one with another model to go on with should."""
+        return self.lane(model).blocked_s(self._clock.now()) > FALLBACK_WAIT_S
 
-    async def _enter(self, lane: Lane) -> None:
-        while True:
-            while (until := lane.parked_until) > self._clock.now():
-                await self._clock.sleep_until(until)
-            await lane.limiter.acquire()
-            if lane.parked_until <= self._clock.now():
-                return
-            lane.limiter.release()  # parked while it waited for a place
+    def room(self, model: str) -> int:
+        """Return how many more calls of this model could go now. What waits for more has its place in the queue."""
+        return self._lane(provider_of(model)).room(self._clock.now())
 
-    def _lane(self, model: str) -> Lane:
-        provider = model.partition("/")[0]
+    def lane(self, model: str) -> Lane:
+        """Return the lane of a model's provider, to look at."""
+        return self._lane(provider_of(model))
+
+    def lanes(self) -> Mapping[str, Lane]:
+        """Return every lane that was used so far, by provider."""
+        return self._lanes
+
+    def tool(self, name: str) -> anyio.CapacityLimiter:
+        """Return what bounds the calls at once of a downstream server, or of the sandbox."""
+        if name not in self._tools:
+            self._tools[name] = anyio.CapacityLimiter(TOOL_CALLS_AT_ONCE)
+        return self._tools[name]
+
+    def _settle(self, lane: Lane, seat: Seat) -> None:
+        now, ticket = self._clock.now(), seat.ticket
+        if not seat.went.is_set():
+            lane.withdraw(ticket)
+        elif seat.completion is not None:
+            used = seat.completion.usage
+            fresh = used.input_tokens + used.written_tokens
+            lane.succeeded(ticket, now, (fresh, used.output_tokens), seat.completion.limits)
+        elif seat.error is not None:
+            lane.failed(ticket, now, seat.error.fault, retry_at=seat.retry_at, limits=seat.error.limits)
+        else:
+            lane.abandoned(ticket, now)
+
+    def _pump(self, provider: str) -> None:
+        seats = self._seats[provider]
+        for ticket in self._lanes[provider].admit(self._clock.now()):
+            seats[ticket].went.set()
+
+    def _lane(self, provider: str) -> Lane:
         if provider not in self._lanes:
-            own = self._providers.get(provider)
-            size = own.concurrency if own is not None and own.concurrency is not None else LANE_DEFAULT
-            self._lanes[provider] = Lane(anyio.Semaphore(size))
+            own = self._providers.get(provider) or ProviderSettings()
+            limits = LaneLimits(
+                concurrency=own.concurrency,
+                requests_per_min=own.requests_per_min,
+                input_tokens_per_min=own.input_tokens_per_min,
+                output_tokens_per_min=own.output_tokens_per_min,
+                tokens_per_min=own.tokens_per_min,
+            )
+            self._lanes[provider] = Lane(limits, self._clock.now())
+            self._seats[provider] = {}
         return self._lanes[provider]
+
+
+def provider_of(model: str) -> str:
+    """Return the key group a model belongs to: its provider."""
+    return model.partition("/")[0]

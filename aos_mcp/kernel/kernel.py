@@ -91,6 +91,7 @@ class Kernel:
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(run_sealer, machine)
+                group.start_soon(machine.admission.run)
                 group.start_soon(run_pins, machine, self._owner)
                 group.start_soon(run_indexer, machine)
                 group.start_soon(run_consolidation, machine, self._gate, self._owner)

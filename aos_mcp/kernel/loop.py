@@ -60,7 +60,9 @@ class Loop:
 
     async def _start_turns(self, group: TaskGroup) -> int:
         machine = self._machine
-        room = min(machine.settings.concurrency, QUANTA_INFLIGHT_MAX) - (len(machine.running) - len(machine.blocked))
+        # A turn that waits takes no place: for a person, a child, a tool, a command, or its turn in a provider's lane.
+        waiting = {*machine.blocked, *machine.outside}
+        room = min(machine.settings.concurrency, QUANTA_INFLIGHT_MAX) - (len(machine.running) - len(waiting))
         if room <= 0 or machine.stopping:
             return 0
         now = machine.clock.now()

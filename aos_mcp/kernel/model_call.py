@@ -20,13 +20,15 @@ from aos_mcp.abi.errors import ModelError, ModelFault
 from aos_mcp.abi.event import Event, EventKind
 from aos_mcp.abi.journal import MODEL_CALL, EffectClass, Step, StepState
 from aos_mcp.abi.limits import MODEL_CALL_S
-from aos_mcp.abi.process import Process
+from aos_mcp.abi.process import Process, sched_class
 from aos_mcp.context.layout import encode_reply
 from aos_mcp.context.tokens import count
 from aos_mcp.kernel import budget, journal, table
+from aos_mcp.kernel.admission import Demand
 from aos_mcp.kernel.gate import error_body
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.kernel.paging import tools_digest
+from aos_mcp.kernel.retry import GiveUp, Verdict, Wait, counted, judge
 from aos_mcp.ports import Deliver, LanguageModel, Transaction
 
 COUNT_SLACK = 1.35
@@ -39,8 +41,27 @@ SETTLE_S = 10.0
 class ModelCall:
     """One call on behalf of an account. `run` makes it; `settle` belongs in the transaction that uses the answer."""
 
-    def __init__(self, machine: Machine, model: LanguageModel, info: ModelInfo, *, account: str) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        model: LanguageModel,
+        info: ModelInfo,
+        *,
+        account: str,
+        order: tuple[float, ...],
+        faults: int = 0,
+        has_next: bool = False,
+    ) -> None:
+        """Take the model, who pays, and the call's place in its lane's queue (see `order_of`).
+
+        `faults` is how often it failed in a row before, `has_next` whether another model would go on.
+        """
         self._machine = machine
+        self._order = order
+        self._faults = faults
+        self._has_next = has_next
+        self.verdict: Verdict = GiveUp()
+        """What to do about the `ModelError` that `run` raised."""
         self._model = model
         self._info = info
         self._account = account
@@ -68,11 +89,13 @@ class ModelCall:
             outcome = "ok"
         except TimeoutError:
             outcome = "timeout"
-            raise ModelError(
+            late = ModelError(
                 ModelFault.TRANSPORT,
                 f"{self._model.name} did not finish within {MODEL_CALL_S:g} s.",
                 "It is tried again; a smaller max_tokens may help.",
-            ) from None
+            )
+            self.verdict = self._judged(late)
+            raise late from None
         except ModelError as error:
             outcome, used, body = error.fault, self._used(error.output_tokens), error_body(error)
             raise
@@ -87,13 +110,36 @@ class ModelCall:
 
     async def _generate(self, prompt: Prompt, process: Process | None) -> Completion:
         machine = self._machine
+        demand = Demand(
+            order=self._order,
+            input_tokens=self._input_tokens,
+            output_tokens=prompt.max_output_tokens,
+        )
         async with AsyncExitStack() as lane:
             with machine.acting(process.pid if process is not None else None):  # a parked lane may take its time
-                await lane.enter_async_context(machine.admission.slot(self._model.name))
+                seat = await lane.enter_async_context(machine.admission.seat(self._model.name, demand))
             self._sent = True
-            with anyio.fail_after(MODEL_CALL_S):
-                return await self._model.complete(prompt, self._deliver(process))
+            try:
+                with anyio.fail_after(MODEL_CALL_S):
+                    seat.completion = await self._model.complete(prompt, self._deliver(process))
+            except ModelError as error:
+                seat.error, self.verdict = error, self._judged(error)
+                if isinstance(self.verdict, Wait) and self.verdict.park:
+                    seat.retry_at = machine.clock.now() + self.verdict.seconds
+                elif error.retry_after_s is not None:  # this call goes elsewhere; others are still to wait
+                    seat.retry_at = machine.clock.now() + error.retry_after_s
+                raise
+            return seat.completion
         raise AssertionError("the lane never swallows what a call raises")
+
+    def _judged(self, error: ModelError) -> Verdict:
+        return judge(
+            error.fault,
+            counted(error.fault, self._faults),
+            error.retry_after_s,
+            chance=self._machine.entropy.random(),
+            has_next=self._has_next,
+        )
 
     def settle(self, tx: Transaction, completion: Completion) -> None:
         """Charge what was used and finish the journal step, also where the process has ended meanwhile."""
@@ -171,6 +217,11 @@ class ModelCall:
         process = tx.process_get(self._step.pid) if self._step is not None else None
         if self._step is not None and process is not None and process.fence == self._step.fence:
             journal.finish(tx, self._step, state=state, result=body, now=self._machine.clock.now())
+
+
+def order_of(priority: int, first_at: float) -> tuple[float, ...]:
+    """Return a call's place in its lane's queue: by class, then by when it first came (seconds since the epoch)."""
+    return (sched_class(priority), first_at)
 
 
 def estimate(prompt: Prompt) -> int:

@@ -25,6 +25,7 @@ from aos_mcp.abi.process import Process, ProcessState
 from aos_mcp.context.layout import decode_reply
 from aos_mcp.kernel import budget, journal, pages
 from aos_mcp.kernel.requests import position_of
+from aos_mcp.kernel.retry import chain_of
 from aos_mcp.kernel.speech import RESTORED
 from aos_mcp.ports import Entropy, Transaction
 
@@ -225,8 +226,12 @@ def workspace_of(pid: Pid) -> str:
 def fresh_row(
     moment: Moment, pid: Pid, *, parent: Process | None, name: str | None, model: str, key: str | None, now: float
 ) -> Process:
-    """Return the row of a process that begins at a moment: no lease, no signals, no past of its own."""
+    """Return the row of a process that begins at a moment: no lease, no signals, no past of its own.
+
+    `model` may be a chain.
+    """
     old = moment.process
+    first, *rest = chain_of(model)
     pause_s = max(0.0, old.wake_at - moment.at) if old.wake_at is not None else None
     return replace(
         old,
@@ -235,7 +240,8 @@ def fresh_row(
         program=parent.program if parent is not None else pid,
         depth=parent.depth + 1 if parent is not None else 0,
         name=name or old.name,
-        model=model,
+        model=first,
+        fallbacks=tuple(rest),
         state=ProcessState.READY,
         workspace=workspace_of(pid),
         step=0,

@@ -6,16 +6,19 @@ the same unanswered requests in the page table. So there is one path, for the fi
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import anyio
 
+from aos_mcp.abi.audit import AuditEntry
 from aos_mcp.abi.completion import Completion, ModelInfo, Prompt, ToolRequest, ToolSpec
 from aos_mcp.abi.errors import AosError, BudgetExhausted, ModelError, ModelFault
 from aos_mcp.abi.handle import PageId
-from aos_mcp.abi.limits import MODEL_RETRIES_MAX, MODEL_RETRY_BASE_S, MODEL_RETRY_CAP_S, MOUNT_WAKE_S
+from aos_mcp.abi.journal import FALLBACK, EffectClass
+from aos_mcp.abi.limits import MOUNT_WAKE_S
 from aos_mcp.abi.message import Message
 from aos_mcp.abi.page import OUTSIDE, Page, PageKind
 from aos_mcp.abi.process import ExitCode, Process, ProcessState, Signal
@@ -26,8 +29,9 @@ from aos_mcp.context.uses import busiest_first
 from aos_mcp.kernel import budget, journal, pages, paging, table
 from aos_mcp.kernel.gate import Gate
 from aos_mcp.kernel.machine import Machine
-from aos_mcp.kernel.model_call import ModelCall
+from aos_mcp.kernel.model_call import ModelCall, order_of
 from aos_mcp.kernel.requests import Requests, position_of
+from aos_mcp.kernel.retry import GiveUp, Next, Verdict, counted
 from aos_mcp.kernel.speech import CUT, FINISH, SYSTEM, tool_specs
 from aos_mcp.ports import Transaction
 
@@ -41,12 +45,6 @@ OUTPUT_TOKENS_DEFAULT = 8_192
 """Of one turn; a model that needs more is asked to go on."""
 CUTS_MAX = 8
 """Replies in a row that end at the token limit; a model that goes on like this never says anything."""
-PATIENT = frozenset({ModelFault.RATE, ModelFault.OVERLOAD})
-"""Faults that waiting cures. They never end an agent; its wall-time budget bounds them."""
-IMPATIENT = frozenset({ModelFault.TRANSPORT, ModelFault.CUT_STREAM})
-"""Faults that a new try may cure: `MODEL_RETRIES_MAX` in a row end an agent."""
-PATIENT_FAULTS_MAX = MODEL_RETRIES_MAX // 2
-"""Up to here patient faults lengthen the back-off; beyond it they would use up the tries of the impatient."""
 
 
 class Quantum:
@@ -69,8 +67,6 @@ class Quantum:
             await self._back_off(BUDGET_HELD_S)
         except BudgetExhausted as error:
             await self._end(ExitCode.BUDGET, str(error))
-        except ModelError as error:
-            await self._fault(error)
         except AosError as error:
             await self._end(ExitCode.FAILED, str(error))
         except Exception as error:
@@ -89,6 +85,9 @@ class Quantum:
             await machine.mounts.settled(MOUNT_WAKE_S)
         table_, reply_page, requests = await machine.store.read(self._standing)
         if reply_page is None:
+            if self._process.fallbacks and machine.admission.is_blocked(self._process.model):
+                await self._finally(lambda tx: self._fall_back(tx, "left alone"))
+                return
             reply_page, requests = await self._think(table_)
             if reply_page is None:
                 return
@@ -165,12 +164,20 @@ class Quantum:
             )
 
         prompt = await machine.store.read(compose)
-        call = ModelCall(machine, model, info, account=self._pid)
+        call = ModelCall(
+            machine,
+            model,
+            info,
+            account=self._pid,
+            order=order_of(self._process.priority, machine.clock.now()),
+            faults=self._process.faults,
+            has_next=bool(self._process.fallbacks),
+        )
         try:
             completion = await call.run(prompt, process=self._process)
         except ModelError as error:
             if error.fault is not ModelFault.CONTEXT_TOO_LONG or not await self._shrunk(table_):
-                raise
+                await self._fault(error, call.verdict)
             return None, ()
         cuts = cuts_in_a_row(table_)
         with anyio.CancelScope(shield=True):  # the answer is paid for, whoever still wants it
@@ -291,22 +298,39 @@ class Quantum:
             return table.end(tx, process, now=now, code=ExitCode.TERMINATED, reason=reason)
         return table.transition(tx, process, ProcessState.READY, now=now, lease_holder=None, lease_until=None)
 
-    async def _fault(self, error: ModelError) -> None:
+    async def _fault(self, error: ModelError, verdict: Verdict) -> None:
         """Put the process back in the queue after a model call failed, or end it where waiting cures nothing."""
-        machine, now = self._machine, self._machine.clock.now()
-        patient, faults = error.fault in PATIENT, self._process.faults + 1
-        if patient:
-            faults = max(self._process.faults, min(faults, PATIENT_FAULTS_MAX))
-        elif error.fault not in IMPATIENT or faults > MODEL_RETRIES_MAX:
+        if isinstance(verdict, GiveUp):
             await self._end(ExitCode.FAILED, str(error))
-            return
-        ceiling = min(MODEL_RETRY_CAP_S, MODEL_RETRY_BASE_S * 2 ** min(faults, 16))
-        wait_s = (
-            error.retry_after_s if error.retry_after_s is not None else ceiling * (0.5 + machine.entropy.random() / 2)
+        elif isinstance(verdict, Next):
+            await self._finally(lambda tx: self._fall_back(tx, error.fault))
+        else:
+            await self._back_off(verdict.seconds, faults=counted(error.fault, self._process.faults))
+
+    def _fall_back(self, tx: Transaction, why: str) -> Process:
+        """Go on with the next model of the chain, on record in the journal and on the audit log."""
+        now, process = self._machine.clock.now(), table.held(tx, self._pid, self._fence)
+        following, *rest = process.fallbacks
+        told = {"from": process.model, "to": following, "fault": why}
+        body = json.dumps(told, ensure_ascii=False).encode()
+        effect = EffectClass.PURE
+        journal.record(tx, process, call=FALLBACK, effect=effect, intent=body, result=b"{}", now=now, request_id=None)
+        tx.audit_stage(
+            AuditEntry(
+                at=now,
+                category="model",
+                actor="kernel",
+                pid=process.pid,
+                call=FALLBACK,
+                outcome="ok",
+                subject=following,
+                detail=f"{process.model}: {why}",
+            )
         )
-        if patient:
-            machine.admission.park(self._process.model, now + wait_s)
-        await self._back_off(wait_s, faults=faults)
+        process = table.held(tx, self._pid, self._fence)
+        changes = {"model": following, "fallbacks": tuple(rest), "faults": 0}
+        ready = ProcessState.READY
+        return table.transition(tx, process, ready, now=now, lease_holder=None, lease_until=None, **changes)
 
     async def _back_off(self, wait_s: float, *, faults: int | None = None) -> None:
         machine, now = self._machine, self._machine.clock.now()

@@ -41,6 +41,9 @@ class Metrics:
         self.wait_seconds = Histogram(
             "aos_ready_wait_seconds", "Time from ready to running", buckets=SECONDS, registry=own
         )
+        self.lane_window = Gauge("aos_lane_window", "Calls a provider gets at once", ("provider",), registry=own)
+        self.lane_in_flight = Gauge("aos_lane_in_flight", "Calls on the wire", ("provider",), registry=own)
+        self.lane_waiting = Gauge("aos_lane_waiting", "Calls that wait for a place", ("provider",), registry=own)
         self.page_faults = Counter("aos_page_faults", "Pages asked for after they left", registry=own)
         self.compactions = Counter("aos_compactions", "Batches of pages that left", registry=own)
         self.embedded_pages = Counter("aos_embedded_pages", "Pages that were given vectors", registry=own)

@@ -51,6 +51,7 @@ def process_values(process: Process) -> Values:
         "agent": process.agent,
         "state": process.state.value,
         "model": process.model,
+        "fallbacks": ",".join(process.fallbacks),
         "priority": process.priority,
         "depth": process.depth,
         "rights": rights_text(process.rights),
@@ -88,6 +89,7 @@ def process_from(row: Row) -> Process:
         agent=row["agent"],
         state=ProcessState(row["state"]),
         model=row["model"],
+        fallbacks=tuple(row["fallbacks"].split(",")) if row["fallbacks"] else (),
         priority=row["priority"],
         depth=row["depth"],
         rights=rights_from(row["rights"]),
@@ -123,6 +125,7 @@ def candidate_from(row: Row) -> Candidate:
         priority=row["priority"],
         ready_at=row["updated_at"],
         created_at=row["created_at"],
+        attained=row["attained"],
     )
 
 

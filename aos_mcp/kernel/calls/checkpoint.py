@@ -19,6 +19,7 @@ from aos_mcp.kernel.call import Call, check_model
 from aos_mcp.kernel.calls import views
 from aos_mcp.kernel.calls.process import asked_budget, check_room
 from aos_mcp.kernel.moment import Moment
+from aos_mcp.kernel.retry import chain_of
 from aos_mcp.ports import Transaction
 
 QUIESCE_S = 120.0
@@ -79,10 +80,11 @@ async def restore(call: Call, args: a.RestoreArgs) -> r.RestoreResult:
     if known is not None:
         return known
     begun = await call.read(lambda tx: _moment(tx, call, args.checkpoint_id))
-    if args.model is not None:
-        check_model(call, args.model)
-    model = args.model or begun.process.model
-    await machine.models.resolve(model).describe()
+    model = args.model or ",".join((begun.process.model, *begun.process.fallbacks))
+    for name in chain_of(model):
+        if args.model is not None:
+            check_model(call, name)
+        await machine.models.resolve(name).describe()
     pid = Pid(machine.entropy.handle("p_"))
     if begun.manifest is not None:
         await files.restore(machine, begun.manifest, moment.workspace_of(pid))

@@ -55,7 +55,8 @@ async def execute(call: Call, args: a.ExecArgs) -> r.ExecResult:
         network=permitted(rights),
     )
     call.subject = process.pid if process is not None else workspace
-    outcome = await machine.sandbox.execute(command)
+    async with machine.admission.tool("sandbox"):
+        outcome = await machine.sandbox.execute(command)
     after = await anyio.to_thread.run_sync(machine.workspaces.scan, workspace, before)
     return await _shown(call, process, workspace, outcome, changed(before, after))
 

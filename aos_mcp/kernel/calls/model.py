@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import partial
 from typing import cast
 
@@ -12,32 +13,28 @@ from aos_mcp.abi import arguments as a
 from aos_mcp.abi import results as r
 from aos_mcp.abi.budget import WORKSPACE_ACCOUNT
 from aos_mcp.abi.completion import Completion, Prompt, Turn
-from aos_mcp.abi.errors import Invalid, ModelError, ModelFault
-from aos_mcp.abi.limits import MODEL_RETRIES_MAX, MODEL_RETRY_BASE_S, MODEL_RETRY_CAP_S
+from aos_mcp.abi.errors import Invalid, ModelError
+from aos_mcp.abi.limits import COMPLETE_PATIENCE_S
 from aos_mcp.kernel.call import Call, check_model
 from aos_mcp.kernel.calls import views
-from aos_mcp.kernel.model_call import ModelCall
-from aos_mcp.ports import Transaction
+from aos_mcp.kernel.model_call import ModelCall, order_of
+from aos_mcp.kernel.retry import GiveUp, Next, chain_of, counted
 
 OUTPUT_TOKENS_DEFAULT = 4_096
-WAITED_OUT = frozenset({ModelFault.RATE, ModelFault.OVERLOAD, ModelFault.TRANSPORT})
 
 
 async def complete(call: Call, args: a.CompleteArgs) -> r.CompleteResult:
     """Make one call in its provider's lane, under the caller's budget; with a schema, one repair turn."""
     if (args.prompt is None) == (args.messages is None):
         raise Invalid("complete takes either prompt or messages.", "Give exactly one of the two.")
-    name = args.model or await _default(call)
+    chain = chain_of(args.model) if args.model is not None else await _default(call)
     if args.model is not None:
-        check_model(call, name)
-    prompt = _prompt(args)
-    one, completion = await _patiently(call, name, prompt)
+        for name in chain:
+            check_model(call, name)
+    prompt, order = _prompt(args), order_of(args.priority, call.now)
+    completion = await _patiently(call, chain, prompt, order)
     if args.schema_ is None:
-        result = _result(completion, text=completion.reply.text)
-        # What was used is settled in the very transaction that puts the call on record.
-        call.completion = partial(_settled, one=one, completion=completion, result=result)
-        return result
-    await call.machine.store.write(partial(one.settle, completion=completion))
+        return _result(completion, text=completion.reply.text)
     answer, problem = _parse(completion.reply.text)
     if problem is not None:
         again = f"That was not valid JSON for the schema ({problem}). Answer again with the JSON document alone."
@@ -50,18 +47,18 @@ async def complete(call: Call, args: a.CompleteArgs) -> r.CompleteResult:
             output_schema=prompt.output_schema,
             turn=1,
         )
-        one, completion = await _patiently(call, name, repaired)
-        await call.machine.store.write(partial(one.settle, completion=completion))
+        completion = await _patiently(call, chain, repaired, order)
         answer, problem = _parse(completion.reply.text)
     if problem is not None:
-        raise Invalid(f"{name} did not produce JSON ({problem}).", "Ask for less, or use a stronger model.")
+        raise Invalid(f"{completion.model} did not produce JSON ({problem}).", "Ask for less, or use a stronger model.")
     return _result(completion, answer=answer)
 
 
-async def _default(call: Call) -> str:
+async def _default(call: Call) -> tuple[str, ...]:
     if call.caller.pid is not None:
-        return (await call.read(call.own)).model
-    return await call.machine.models.default()
+        own = await call.read(call.own)
+        return (own.model, *own.fallbacks)
+    return chain_of(await call.machine.models.default())
 
 
 def _prompt(args: a.CompleteArgs) -> Prompt:
@@ -80,31 +77,37 @@ def _prompt(args: a.CompleteArgs) -> Prompt:
     )
 
 
-def _settled(tx: Transaction, *, one: ModelCall, completion: Completion, result: r.CompleteResult) -> r.CompleteResult:
-    one.settle(tx, completion)
-    return result
+async def _patiently(call: Call, chain: Sequence[str], prompt: Prompt, order: tuple[float, ...]) -> Completion:
+    """Make one call, and again after faults that waiting may cure, or on the next model of the chain.
 
-
-async def _patiently(call: Call, name: str, prompt: Prompt) -> tuple[ModelCall, Completion]:
-    """Make a call until it is answered; it is the caller's to settle."""
-    machine = call.machine
-    model = machine.models.resolve(name)
-    info = await model.describe()
-    call.subject = name
-    account = call.caller.pid or WORKSPACE_ACCOUNT
-    for attempt in range(MODEL_RETRIES_MAX):
-        one = ModelCall(machine, model, info, account=account)
+    Each try has the place in the queue that the first one had.
+    """
+    machine, account = call.machine, call.caller.pid or WORKSPACE_ACCOUNT
+    gives_up_at, rest, faults = machine.clock.now() + COMPLETE_PATIENCE_S, list(chain), 0
+    while True:
+        has_next = len(rest) > 1
+        if has_next and machine.admission.is_blocked(rest[0]):
+            rest = rest[1:]
+            continue
+        model = machine.models.resolve(rest[0])
+        info = await model.describe()
+        call.subject = rest[0]
+        one = ModelCall(machine, model, info, account=account, order=order, faults=faults, has_next=has_next)
         try:
             completion = await one.run(prompt, process=None)
         except ModelError as error:
-            if error.fault not in WAITED_OUT or attempt + 1 == MODEL_RETRIES_MAX:
+            now, verdict = machine.clock.now(), one.verdict
+            if isinstance(verdict, GiveUp) or now >= gives_up_at:
                 raise
-            backoff_s = min(MODEL_RETRY_CAP_S, MODEL_RETRY_BASE_S * 2**attempt)
-            until = machine.clock.now() + (error.retry_after_s if error.retry_after_s is not None else backoff_s)
-            machine.admission.park(name, until)
+            if isinstance(verdict, Next):
+                rest, faults = rest[1:], 0
+                continue
+            faults = counted(error.fault, faults)
+            if not verdict.park:  # a parked lane holds the next try back by itself
+                await machine.clock.sleep_until(now + verdict.seconds)
             continue
-        return one, completion
-    raise AssertionError("the last attempt returns or raises")
+        await machine.store.write(partial(one.settle, completion=completion))
+        return completion
 
 
 def _parse(text: str) -> tuple[JsonValue, str | None]:

@@ -75,12 +75,13 @@ async def call_tool(call: Call, args: a.CallToolArgs) -> r.CallToolResult:
     call.subject = args.name
     server = args.name.partition("__")[0]
     own = machine.settings.mounts.get(server)
-    outcome = await machine.mounts.call(
-        args.name,
-        args.arguments,
-        timeout_s=own.timeout_s if own is not None and own.timeout_s is not None else MOUNT_CALL_S,
-        progress=call.progress,
-    )
+    async with machine.admission.tool(server):  # a slow server holds up its own callers only
+        outcome = await machine.mounts.call(
+            args.name,
+            args.arguments,
+            timeout_s=own.timeout_s if own is not None and own.timeout_s is not None else MOUNT_CALL_S,
+            progress=call.progress,
+        )
     return await _shown(call, args.name, outcome)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import anyio
@@ -28,6 +29,7 @@ from aos_mcp.kernel import budget, journal, pages, table
 from aos_mcp.kernel.blocking import blocked, refuse_when_finishing
 from aos_mcp.kernel.call import Call, caller_pid, check_model
 from aos_mcp.kernel.calls import views
+from aos_mcp.kernel.retry import chain_of
 from aos_mcp.ports import Transaction
 from aos_mcp.security.rights import attenuate
 
@@ -40,12 +42,14 @@ async def spawn(call: Call, args: a.SpawnArgs) -> r.SpawnResult:
     definition = _definition(call, args)
     model = args.model or (definition.model if definition else None)
     if model is not None:
-        check_model(call, model)
+        for name in chain_of(model):
+            check_model(call, name)
     elif call.caller.pid is not None:
-        model = (await call.read(call.own)).model
+        own = await call.read(call.own)
+        model = ",".join((own.model, *own.fallbacks))
     model = model or await call.machine.models.default()
-    info = await call.machine.models.resolve(model).describe()
-    result = await call.commit(lambda tx: _spawn(tx, call, args, definition, info.name))
+    chain = [(await call.machine.models.resolve(name).describe()).name for name in chain_of(model)]
+    result = await call.commit(lambda tx: _spawn(tx, call, args, definition, chain))
     if args.wait_s > 0:
         done = await _until_ended(call, result.pid, args.wait_s)
         result = r.SpawnResult(
@@ -65,7 +69,7 @@ def _definition(call: Call, args: a.SpawnArgs) -> AgentDefinition | None:
 
 
 def _spawn(
-    tx: Transaction, call: Call, args: a.SpawnArgs, definition: AgentDefinition | None, model: str
+    tx: Transaction, call: Call, args: a.SpawnArgs, definition: AgentDefinition | None, chain: Sequence[str]
 ) -> r.SpawnResult:
     owner, now = call.caller.principal, call.now
     parent = call.own(tx) if call.caller.pid is not None else None
@@ -88,7 +92,8 @@ def _spawn(
         name=args.name or (definition.name if definition else pages.title_of(args.task)[:40]),
         agent=definition.name if definition else None,
         state=ProcessState.READY,
-        model=model,
+        model=chain[0],
+        fallbacks=tuple(chain[1:]),
         priority=definition.priority
         if definition and definition.priority is not None and "priority" not in call.arguments
         else args.priority,

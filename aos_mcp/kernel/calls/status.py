@@ -11,6 +11,8 @@ from aos_mcp.kernel.call import Call
 from aos_mcp.kernel.calls import views
 from aos_mcp.kernel.calls.mount import mount_rows
 from aos_mcp.kernel.calls.policy import pending
+from aos_mcp.kernel.lane import BreakerState
+from aos_mcp.kernel.machine import Machine
 from aos_mcp.ports import Transaction
 
 
@@ -26,7 +28,10 @@ async def kernel_status(call: Call, args: a.NoArgs) -> r.StatusResult:
             uptime_s=round(machine.clock.now() - machine.started_at, 3),
             agents={state: count for state, count in tx.process_counts().items() if count},
             default_model=default,
-            providers=[r.ProviderRow(name=name, ready=ready) for name, ready in machine.models.providers()],
+            providers=[
+                r.ProviderRow(name=name, ready=ready, lane=_lane(machine, name))
+                for name, ready in machine.models.providers()
+            ],
             mounts=mount_rows(machine),
             sandbox=_sandbox(call),
             budget=_budget(tx),
@@ -35,6 +40,20 @@ async def kernel_status(call: Call, args: a.NoArgs) -> r.StatusResult:
         )
 
     return await call.read(work)
+
+
+def _lane(machine: Machine, provider: str) -> str | None:
+    lane = machine.admission.lanes().get(provider)
+    if lane is None:
+        return None
+    blocked_s = lane.blocked_s(machine.clock.now())
+    words = [f"{len(lane.in_flight)} of {int(lane.window)} calls at once", f"{lane.waiting} waiting"]
+    if lane.breaker.state is not BreakerState.CLOSED:
+        words.append(f"breaker {lane.breaker.state}")
+    if blocked_s > 0:
+        words.append(f"left alone for {blocked_s:.1f} s")
+    words += [f"{bucket.per_min:g} {name} a minute" for name, bucket in lane.buckets.items()]
+    return ", ".join(words)
 
 
 async def _default(call: Call) -> str | None:
@@ -76,4 +95,9 @@ async def read_metrics(call: Call, args: a.NoArgs) -> r.MetricsResult:
     counts = await call.read(lambda tx: tx.process_counts())
     for state, count in counts.items():
         call.machine.metrics.processes.labels(state).set(count)
-    return r.MetricsResult(text=call.machine.metrics.text())
+    metrics = call.machine.metrics
+    for provider, lane in call.machine.admission.lanes().items():
+        metrics.lane_window.labels(provider).set(lane.window)
+        metrics.lane_in_flight.labels(provider).set(len(lane.in_flight))
+        metrics.lane_waiting.labels(provider).set(lane.waiting)
+    return r.MetricsResult(text=metrics.text())

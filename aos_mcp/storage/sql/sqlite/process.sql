@@ -1,10 +1,10 @@
 -- name: process_insert
 INSERT INTO process (
-    pid, parent, program, owner, name, agent, state, model, priority, depth, rights, workspace, step, position,
+    pid, parent, program, owner, name, agent, state, model, fallbacks, priority, depth, rights, workspace, step, position,
     waiting_for, pending, finishing, faults, wake_at, exit_code, exit_reason, result, fence, version, lease_holder,
     lease_until, idempotency_key, forked_from, created_at, updated_at, ended_at
 ) VALUES (
-    :pid, :parent, :program, :owner, :name, :agent, :state, :model, :priority, :depth, :rights, :workspace, :step,
+    :pid, :parent, :program, :owner, :name, :agent, :state, :model, :fallbacks, :priority, :depth, :rights, :workspace, :step,
     :position, :waiting_for, :pending, :finishing, :faults, :wake_at, :exit_code, :exit_reason, :result, :fence,
     :version, :lease_holder, :lease_until, :idempotency_key, :forked_from, :created_at, :updated_at, :ended_at
 );
@@ -16,6 +16,7 @@ SELECT * FROM process WHERE pid = :pid;
 -- Renewal writes no new version, so a holder's own later write may carry an older lease: the longer one stays.
 UPDATE process SET
     parent = :parent, program = :program, owner = :owner, name = :name, agent = :agent, state = :state, model = :model,
+    fallbacks = :fallbacks,
     priority = :priority, depth = :depth, rights = :rights, workspace = :workspace, step = :step,
     position = :position, waiting_for = :waiting_for, pending = :pending, finishing = :finishing, faults = :faults,
     wake_at = :wake_at, exit_code = :exit_code, exit_reason = :exit_reason, result = :result, fence = :fence,
@@ -81,9 +82,11 @@ WHERE parent = :parent AND state IN (SELECT value FROM json_each(:states));
 SELECT state, count(*) AS n FROM process GROUP BY state;
 
 -- name: process_ready
-SELECT pid, program, owner, priority, updated_at, created_at FROM process
-WHERE state = 'ready' AND (wake_at IS NULL OR wake_at <= :now)
-ORDER BY updated_at, pid LIMIT :limit;
+SELECT p.pid, p.program, p.owner, p.priority, p.updated_at, p.created_at,
+       coalesce(a.used_input_tokens + a.used_written_tokens + 2 * a.used_output_tokens, 0) AS attained
+FROM process AS p LEFT JOIN account AS a ON a.account = p.program
+WHERE p.state = 'ready' AND (p.wake_at IS NULL OR p.wake_at <= :now)
+ORDER BY p.updated_at, p.pid LIMIT :limit;
 
 -- name: process_leased
 SELECT * FROM process WHERE state IN ('running', 'blocked') ORDER BY pid;

@@ -1,0 +1,292 @@
+"""A lane: how many calls one key group gets at once, when, and in which order. A state machine without a clock.
+
+A key group is what a provider limits together: one provider with one key. Four things bound a lane. The *window* is the
+number of calls in flight, found by additive increase and multiplicative decrease. *Buckets* hold requests and tokens a
+minute, reserved before a call and settled after. A provider that says "wait" *parks* the lane, not the agents. A
+*breaker* leaves a provider alone that fails without a word, and tries it again with one call.
+
+Whoever may go, goes, in the order of `Ticket.order`; nothing waits for a batch to fill. The same code runs under the
+kernel, under the simulator and under the property tests: time comes in as an argument, in seconds, and nothing is drawn
+at random.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import count
+
+from aos_mcp.abi.completion import RateLimits
+from aos_mcp.abi.errors import ModelFault
+
+WINDOW_START = 32
+"""Calls in flight at one provider unless aos.toml says otherwise: below the lowest published concurrency limits."""
+WINDOW_MAX = 512
+WINDOW_CUT = 0.7
+"""What is left of the window after a refusal; of those that were on the wire together only the first cuts it."""
+MINUTE_S = 60.0
+BREAKER_FAILURES = 5
+"""Calls in a row that a provider failed without an answer, until it is left alone."""
+BREAKER_S, BREAKER_CAP_S = 5.0, 120.0
+OUTPUT_SAMPLES = 64
+"""Calls whose output is remembered, to reserve what the next is likely to write."""
+OUTPUT_SAMPLES_MIN = 8
+BUCKETS = ("requests", "input_tokens", "output_tokens", "tokens")
+CROWDED = frozenset({ModelFault.RATE, ModelFault.OVERLOAD})
+"""Faults that say the lane is too wide."""
+DOWN = frozenset({ModelFault.TRANSPORT})
+"""Faults that say nobody is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneLimits:
+    """What an operator or a provider's row says of a lane; None is not known."""
+
+    concurrency: int | None = None
+    requests_per_min: int | None = None
+    input_tokens_per_min: int | None = None
+    output_tokens_per_min: int | None = None
+    tokens_per_min: int | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """One call that wants to go. `order` sorts the queue, smallest first; a call that is tried again keeps it."""
+
+    order: tuple[float, ...]
+    input_tokens: int
+    output_tokens_max: int
+    reserved: dict[str, float] = field(default_factory=dict)
+    sent_at: float | None = None
+    probe: bool = False
+
+
+class Bucket:
+    """So many units a minute. Refills evenly; a debt (more was used than was reserved) is paid off first."""
+
+    def __init__(self, per_min: float, now: float) -> None:
+        self.per_min = per_min
+        self.level = per_min
+        self._at = now
+
+    def refill(self, now: float) -> None:
+        """Bring the level up to this moment."""
+        if now > self._at:
+            self.level = min(self.per_min, self.level + (now - self._at) * self.per_min / MINUTE_S)
+            self._at = now
+
+    def admits_at(self, amount: float, now: float) -> float:
+        """Return when `amount` can be taken. One that is larger than the bucket goes when the bucket is full."""
+        wanted = min(amount, self.per_min)
+        return now if self.level >= wanted else now + (wanted - self.level) * MINUTE_S / self.per_min
+
+    def heard(self, per_min: float, left: float) -> None:
+        """Take a provider's word for what there is."""
+        self.per_min = per_min
+        self.level = min(left, per_min)
+
+
+class BreakerState(StrEnum):
+    """Whether a lane lets calls through."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class Breaker:
+    """Opens after failures in a row, and lets one call through when its time is over."""
+
+    def __init__(self) -> None:
+        self.state = BreakerState.CLOSED
+        self.until = 0.0
+        self._failures = 0
+        self._opened = 0
+
+    def look(self, now: float) -> None:
+        """Half-open it when its time has come."""
+        if self.state is BreakerState.OPEN and now >= self.until:
+            self.state = BreakerState.HALF_OPEN
+
+    def succeeded(self) -> None:
+        """An answer came, be it a refusal: somebody is there."""
+        self.state, self._failures, self._opened = BreakerState.CLOSED, 0, 0
+
+    def failed(self, now: float) -> None:
+        """Nobody answered."""
+        self._failures += 1
+        if self.state is BreakerState.HALF_OPEN or self._failures >= BREAKER_FAILURES:
+            self.state = BreakerState.OPEN
+            self.until = now + min(BREAKER_CAP_S, BREAKER_S * 2**self._opened)
+            self._opened += 1
+
+
+class Lane:
+    """One key group's calls. `offer`, then `admit` says who goes; `done` when a call has ended, however it did."""
+
+    def __init__(self, limits: LaneLimits, now: float) -> None:
+        self.window_max = float(limits.concurrency or WINDOW_MAX)
+        self.window = float(limits.concurrency or WINDOW_START)
+        self.parked_until = 0.0
+        self.breaker = Breaker()
+        self.in_flight: set[Ticket] = set()
+        self.buckets: dict[str, Bucket] = {}
+        for name in BUCKETS:
+            per_min = getattr(limits, f"{name}_per_min")
+            if per_min is not None:
+                self.buckets[name] = Bucket(per_min, now)
+        self._told = frozenset(self.buckets)
+        """Limits the operator set: a provider may say less, never more."""
+        self._cut_at = float("-inf")
+        self._outputs: deque[int] = deque(maxlen=OUTPUT_SAMPLES)
+        self._usual_output: int | None = None
+        """What nine calls in ten do not write more than, once enough were seen."""
+        self._queue: list[tuple[tuple[float, ...], int, Ticket]] = []
+        self._waiting: set[Ticket] = set()
+        self._numbers = count()
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait."""
+        return len(self._waiting)
+
+    def room(self, now: float) -> int:
+        """Return how many more calls could go now, as far as the window, the park and the breaker are concerned."""
+        if self.blocked_s(now) > 0:
+            return 0
+        width = 1 if self.breaker.state is BreakerState.HALF_OPEN else int(self.window)
+        return max(0, width - len(self.in_flight) - len(self._waiting))
+
+    def blocked_s(self, now: float) -> float:
+        """Return for how long nothing goes at all: the provider asked for that, or is left alone."""
+        self.breaker.look(now)
+        left_alone = self.breaker.until if self.breaker.state is BreakerState.OPEN else now
+        return max(0.0, left_alone - now, self.parked_until - now)
+
+    def offer(self, ticket: Ticket) -> None:
+        """Put a call in the queue."""
+        self._waiting.add(ticket)
+        heapq.heappush(self._queue, (ticket.order, next(self._numbers), ticket))
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Take a call that has not gone out of the queue."""
+        self._waiting.discard(ticket)
+
+    def admit(self, now: float) -> list[Ticket]:
+        """Return the calls that go now, in order; they are in flight from here on."""
+        admitted = []
+        while (ticket := self._first()) is not None and self._admits_at(ticket, now) <= now:
+            heapq.heappop(self._queue)
+            self._waiting.discard(ticket)
+            self._reserve(ticket, now)
+            admitted.append(ticket)
+        return admitted
+
+    def next_at(self, now: float) -> float | None:
+        """Return when the first in line may go if no call ends before; None when only the end of a call can help."""
+        ticket = self._first()
+        at = None if ticket is None else self._admits_at(ticket, now)
+        return None if at is None or at == float("inf") else at
+
+    def succeeded(self, ticket: Ticket, now: float, used: tuple[int, int], limits: RateLimits | None) -> None:
+        """Settle a call that was answered. `used`: the input and output tokens that were billed as fresh."""
+        self._end(ticket, now, {"requests": 1, "input_tokens": used[0], "output_tokens": used[1], "tokens": sum(used)})
+        self.breaker.succeeded()
+        self._outputs.append(used[1])
+        if self.buckets and len(self._outputs) >= OUTPUT_SAMPLES_MIN:
+            self._usual_output = sorted(self._outputs)[len(self._outputs) * 9 // 10]
+        # Wider only where the width was what held calls back, and by one for a whole window of answers.
+        if len(self.in_flight) + 1 >= int(self.window) and (ticket.sent_at or 0.0) > self._cut_at:
+            self.window = min(self.window_max, self.window + 1 / self.window)
+        self._heard(ticket, limits, now)
+
+    def failed(
+        self, ticket: Ticket, now: float, fault: ModelFault, *, retry_at: float | None, limits: RateLimits | None
+    ) -> None:
+        """Settle a call that failed. With `retry_at`, nothing goes before it."""
+        # What a provider refused it did not count as tokens; the request it did.
+        self._end(ticket, now, {"requests": 1, "input_tokens": 0, "output_tokens": 0, "tokens": 0})
+        if fault in CROWDED and (ticket.sent_at or 0.0) > self._cut_at:
+            self.window = max(1.0, self.window * WINDOW_CUT)
+            self._cut_at = now
+        if fault in DOWN:
+            self.breaker.failed(now)
+        else:
+            self.breaker.succeeded()
+        if retry_at is not None:
+            self.park(retry_at)
+        self._heard(ticket, limits, now)
+
+    def abandoned(self, ticket: Ticket, now: float) -> None:
+        """Settle a call that was cut by its own caller: it says nothing of the provider."""
+        self._end(ticket, now, ticket.reserved)
+        if ticket.probe and self.breaker.state is BreakerState.HALF_OPEN:
+            self.breaker.state, self.breaker.until = BreakerState.OPEN, now  # nobody has tried it yet
+
+    def park(self, until: float) -> None:
+        """Let nothing go before `until`."""
+        self.parked_until = max(self.parked_until, until)
+
+    def _first(self) -> Ticket | None:
+        while self._queue and self._queue[0][2] not in self._waiting:
+            heapq.heappop(self._queue)
+        return self._queue[0][2] if self._queue else None
+
+    def _admits_at(self, ticket: Ticket, now: float) -> float:
+        self.breaker.look(now)
+        if self.breaker.state is BreakerState.OPEN:
+            return max(self.breaker.until, self.parked_until)
+        width = 1 if self.breaker.state is BreakerState.HALF_OPEN else int(self.window)
+        if len(self.in_flight) >= width:
+            return float("inf")
+        at = max(now, self.parked_until)
+        for name, bucket in self.buckets.items():
+            bucket.refill(now)
+            at = max(at, bucket.admits_at(self._need(ticket, name), now))
+        return at
+
+    def _need(self, ticket: Ticket, name: str) -> float:
+        most, usual = ticket.output_tokens_max, self._usual_output
+        output = most if usual is None else min(most, usual)
+        return {
+            "requests": 1,
+            "input_tokens": ticket.input_tokens,
+            "output_tokens": output,
+            "tokens": ticket.input_tokens + output,
+        }[name]
+
+    def _reserve(self, ticket: Ticket, now: float) -> None:
+        ticket.sent_at = now
+        ticket.probe = self.breaker.state is BreakerState.HALF_OPEN
+        ticket.reserved = {name: self._need(ticket, name) for name in self.buckets}
+        for name, amount in ticket.reserved.items():
+            self.buckets[name].level -= amount
+        self.in_flight.add(ticket)
+
+    def _end(self, ticket: Ticket, now: float, used: dict[str, float]) -> None:
+        self.in_flight.discard(ticket)
+        for name, amount in ticket.reserved.items():
+            bucket = self.buckets[name]
+            bucket.refill(now)
+            bucket.level = min(bucket.per_min, bucket.level + amount - used.get(name, amount))
+
+    def _heard(self, ticket: Ticket, limits: RateLimits | None, now: float) -> None:
+        """Take a provider's headers for the truth, less what it had not seen when it wrote them.
+
+        They tell how it was when `ticket` came in: what was sent later is still to be taken off, and what has been
+        refilled since is still to be added.
+        """
+        if limits is None or ticket.sent_at is None:
+            return
+        later = [other for other in self.in_flight if (other.sent_at or 0.0) > ticket.sent_at]
+        for name in BUCKETS:
+            limit, left = getattr(limits, f"{name}_limit"), getattr(limits, f"{name}_left")
+            if not limit or left is None:
+                continue
+            bucket = self.buckets.setdefault(name, Bucket(limit, now))
+            per_min = min(bucket.per_min, float(limit)) if name in self._told else float(limit)
+            bucket.refill(now)
+            refilled = (now - ticket.sent_at) * per_min / MINUTE_S
+            bucket.heard(per_min, left + refilled - sum(self._need(other, name) for other in later))
