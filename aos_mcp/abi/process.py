@@ -147,12 +147,24 @@ class Process:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A ready process as a policy sees it. `attained` is the program's service so far: input + 2 x output tokens."""
+    """A ready process as a policy sees it. Units of service are fresh input tokens + 2 x output tokens."""
 
     pid: Pid
     program: Pid
     owner: str
     priority: int
     ready_at: float
+    """Since when it is in the queue; a turn that is tried again keeps the stamp of its first try."""
     created_at: float
-    attained: int
+    lent: SchedClass | None = None
+    """A class better than its own, of one that waits for it."""
+    turn_units: float = 0.0
+    """What its next turn is expected to take."""
+    units_left: float = 0.0
+    """What it is expected to take until it ends: learned, and no more than its budget still allows."""
+
+    @property
+    def sched_class(self) -> SchedClass:
+        """Its own class, or a better one that it was lent."""
+        own = sched_class(self.priority)
+        return own if self.lent is None else min(own, self.lent)

@@ -125,7 +125,6 @@ def candidate_from(row: Row) -> Candidate:
         priority=row["priority"],
         ready_at=row["updated_at"],
         created_at=row["created_at"],
-        attained=row["attained"],
     )
 
 

@@ -19,6 +19,7 @@ from aos_mcp.kernel.call import Call, check_model
 from aos_mcp.kernel.calls import views
 from aos_mcp.kernel.model_call import ModelCall, order_of
 from aos_mcp.kernel.retry import GiveUp, Next, chain_of, counted
+from aos_mcp.ports import Transaction
 
 OUTPUT_TOKENS_DEFAULT = 4_096
 
@@ -32,9 +33,13 @@ async def complete(call: Call, args: a.CompleteArgs) -> r.CompleteResult:
         for name in chain:
             check_model(call, name)
     prompt, order = _prompt(args), order_of(args.priority, call.now)
-    completion = await _patiently(call, chain, prompt, order)
+    one, completion = await _patiently(call, chain, prompt, order)
     if args.schema_ is None:
-        return _result(completion, text=completion.reply.text)
+        result = _result(completion, text=completion.reply.text)
+        # What was used is settled in the very transaction that puts the call on record.
+        call.completion = partial(_settled, one=one, completion=completion, result=result)
+        return result
+    await call.machine.store.write(partial(one.settle, completion=completion))
     answer, problem = _parse(completion.reply.text)
     if problem is not None:
         again = f"That was not valid JSON for the schema ({problem}). Answer again with the JSON document alone."
@@ -47,7 +52,8 @@ async def complete(call: Call, args: a.CompleteArgs) -> r.CompleteResult:
             output_schema=prompt.output_schema,
             turn=1,
         )
-        completion = await _patiently(call, chain, repaired, order)
+        one, completion = await _patiently(call, chain, repaired, order)
+        await call.machine.store.write(partial(one.settle, completion=completion))
         answer, problem = _parse(completion.reply.text)
     if problem is not None:
         raise Invalid(f"{completion.model} did not produce JSON ({problem}).", "Ask for less, or use a stronger model.")
@@ -77,10 +83,17 @@ def _prompt(args: a.CompleteArgs) -> Prompt:
     )
 
 
-async def _patiently(call: Call, chain: Sequence[str], prompt: Prompt, order: tuple[float, ...]) -> Completion:
+def _settled(tx: Transaction, *, one: ModelCall, completion: Completion, result: r.CompleteResult) -> r.CompleteResult:
+    one.settle(tx, completion)
+    return result
+
+
+async def _patiently(
+    call: Call, chain: Sequence[str], prompt: Prompt, order: tuple[float, ...]
+) -> tuple[ModelCall, Completion]:
     """Make one call, and again after faults that waiting may cure, or on the next model of the chain.
 
-    Each try has the place in the queue that the first one had.
+    It is the caller's to settle. Each try has the place in the queue that the first one had.
     """
     machine, account = call.machine, call.caller.pid or WORKSPACE_ACCOUNT
     gives_up_at, rest, faults = machine.clock.now() + COMPLETE_PATIENCE_S, list(chain), 0
@@ -106,8 +119,7 @@ async def _patiently(call: Call, chain: Sequence[str], prompt: Prompt, order: tu
             if not verdict.park:  # a parked lane holds the next try back by itself
                 await machine.clock.sleep_until(now + verdict.seconds)
             continue
-        await machine.store.write(partial(one.settle, completion=completion))
-        return completion
+        return one, completion
 
 
 def _parse(text: str) -> tuple[JsonValue, str | None]:

@@ -82,11 +82,9 @@ WHERE parent = :parent AND state IN (SELECT value FROM json_each(:states));
 SELECT state, count(*) AS n FROM process GROUP BY state;
 
 -- name: process_ready
-SELECT p.pid, p.program, p.owner, p.priority, p.updated_at, p.created_at,
-       coalesce(a.used_input_tokens + a.used_written_tokens + 2 * a.used_output_tokens, 0) AS attained
-FROM process AS p LEFT JOIN account AS a ON a.account = p.program
-WHERE p.state = 'ready' AND (p.wake_at IS NULL OR p.wake_at <= :now)
-ORDER BY p.updated_at, p.pid LIMIT :limit;
+SELECT pid, program, owner, priority, updated_at, created_at FROM process
+WHERE state = 'ready' AND (wake_at IS NULL OR wake_at <= :now)
+ORDER BY updated_at, pid LIMIT :limit;
 
 -- name: process_leased
 SELECT * FROM process WHERE state IN ('running', 'blocked') ORDER BY pid;
