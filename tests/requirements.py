@@ -53,6 +53,7 @@ CATALOGUE = "tests/llm/test_catalogue.py::test_"
 DIALECTS = "tests/llm/test_dialects.py::test_"
 PRICES = "tests/llm/test_prices.py::test_"
 ROWS = "tests/llm/test_rows.py::test_"
+COMPLETE = "tests/kernel/test_complete.py::test_"
 REPLAY = "tests/llm/test_replay.py::test_"
 SERVED = "tests/llm/test_provider_server.py::test_"
 BOX = "tests/sandbox/test_contract.py::test_"
@@ -391,7 +392,15 @@ REQUIREMENTS: tuple[Requirement, ...] = (
          ROWS + "every_row_reads_its_provider_s_limits_from_answers_and_from_errors",
          ROWS + "a_reset_is_read_in_every_form_that_is_in_use"),
     kept("attachments", "6 models", "Images and files go where the model takes them, and nowhere else.",
-         ROWS + "every_row_takes_images_and_files_or_says_that_it_does_not"),
+         ROWS + "every_row_takes_images_and_files_or_says_that_it_does_not",
+         COMPLETE + "images_files_and_pages_stand_before_the_text_of_their_message",
+         COMPLETE + "an_image_for_a_model_without_eyes_is_refused_before_anything_is_spent"),
+    kept("structured-output", "6 models", "An answer fits its schema, after one repair at most, or an error.",
+         COMPLETE + "an_answer_that_does_not_fit_its_schema_is_asked_for_once_more_with_the_place",
+         COMPLETE + "an_answer_that_never_fits_is_an_error_that_names_the_place",
+         COMPLETE + "a_check_that_would_take_for_ever_is_given_up"),
+    kept("tool-arguments", "6 models", "Arguments that do not fit a downstream tool's schema never leave.",
+         COMPLETE + "arguments_that_do_not_fit_a_tool_s_schema_never_leave"),
     kept("provider-server", "6 models", "A local server of both dialects is public, for users' tests too.",
          SERVED + "it_runs_as_a_process_with_a_script_from_a_file",
          SERVED + "many_calls_at_once_are_all_answered_and_counted"),

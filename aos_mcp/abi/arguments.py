@@ -181,11 +181,25 @@ class ExecArgs(Args):
     workspace: Annotated[str | None, Field(pattern=r"^[a-z0-9_-]{1,64}$", description="kept between calls")] = None
 
 
+class ContentPart(Args):
+    """A part of a message: exactly one of the four."""
+
+    text: Annotated[Text, Field(max_length=limits.TEXT_CHARS_MAX)] | None = None
+    data: Annotated[
+        str | None, Field(max_length=limits.ATTACHMENT_BYTES_MAX * 4 // 3 + 4, description="base64: image, PDF, text")
+    ] = None
+    page_id: str | None = None
+    file: Annotated[str | None, Field(min_length=1, max_length=4_096, description="in the agent's workspace")] = None
+
+
 class ChatMessage(Args):
     """One message of `complete`."""
 
     role: Literal["user", "assistant"]
-    content: Annotated[Text, Field(min_length=1, max_length=limits.TEXT_CHARS_MAX)]
+    content: (
+        Annotated[Text, Field(min_length=1, max_length=limits.TEXT_CHARS_MAX)]
+        | Annotated[list[ContentPart], Field(min_length=1, max_length=100)]
+    )
 
 
 class CompleteArgs(Args):

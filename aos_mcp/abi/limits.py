@@ -42,6 +42,9 @@ PAGE_LINEAGE_MAX = 64  # Forks of forks: each is one more place to look a page u
 LINE_BYTES_MAX = 16 * 2**20  # One JSON-RPC line on a socket or pipe.
 RESULT_TOKENS_MAX = 4_000  # What a tool result may put in front of a model; the rest is a page handle.
 REPLY_CHARS_MAX = 45_000  # Hosts replace results beyond about 50,000 characters by a preview.
+ATTACHMENT_BYTES_MAX = 8 * 2**20  # One image or PDF in a prompt; in base64 it still fits one line.
+ATTACHMENTS_MAX = 20  # Images and files of one message: the least that a provider takes.
+SCHEMA_STEPS_MAX = 200_000  # Of one check of a value against a schema: under a second.
 FILES_MAX = 64  # Files handed to one sandbox command.
 FILE_BYTES_MAX = 4 * 2**20
 

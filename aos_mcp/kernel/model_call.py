@@ -226,12 +226,13 @@ def order_of(priority: int, first_at: float) -> tuple[float, ...]:
 
 def estimate(prompt: Prompt) -> int:
     """Return a number of input tokens that a provider's own count should not exceed."""
-    parts = [prompt.system, prompt.output_schema or ""]
+    parts = [prompt.system, prompt.output_schema or "", prompt.continuing]
     for turn in prompt.turns:
         parts += [turn.text, turn.reasoning, *(r.name + r.arguments for r in turn.requests)]
     words = sum(count(part) for part in parts if part) + sum(_tool_tokens(tool) for tool in prompt.tools)
     overhead = TURN_OVERHEAD_TOKENS * (len(prompt.turns) + len(prompt.tools) + 1)
-    return int(words * COUNT_SLACK) + overhead
+    carried = sum(attachment.tokens_max for turn in prompt.turns for attachment in turn.attachments)
+    return int(words * COUNT_SLACK) + overhead + carried
 
 
 @lru_cache(maxsize=4_096)

@@ -47,6 +47,8 @@ class ScriptedModel:
     """While set to an unset event, calls wait for it: a model that is busy."""
     failures: list[Exception] = field(default_factory=list)
     """Raised one by one before the script goes on: passing faults."""
+    continues: bool = False
+    inputs: frozenset[str] = frozenset({"text"})
 
     async def describe(self) -> ModelInfo:
         """See `ports.LanguageModel`."""
@@ -57,6 +59,8 @@ class ScriptedModel:
             output_tokens_max=4_096,
             price=self.price,
             key_present=True,
+            continues=self.continues,
+            inputs=self.inputs,
         )
 
     async def complete(self, prompt: Prompt, deliver: Deliver) -> Completion:

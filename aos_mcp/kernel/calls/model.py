@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import cast
 
@@ -12,13 +13,15 @@ from pydantic import JsonValue
 from aos_mcp.abi import arguments as a
 from aos_mcp.abi import results as r
 from aos_mcp.abi.budget import WORKSPACE_ACCOUNT
-from aos_mcp.abi.completion import Completion, Prompt, Turn
+from aos_mcp.abi.completion import Completion, Prompt, Reply, Turn
 from aos_mcp.abi.errors import Invalid, ModelError
 from aos_mcp.abi.limits import COMPLETE_PATIENCE_S
 from aos_mcp.kernel.call import Call, check_model
 from aos_mcp.kernel.calls import views
+from aos_mcp.kernel.calls.attachments import check_inputs, turn_of
 from aos_mcp.kernel.model_call import ModelCall, order_of
 from aos_mcp.kernel.retry import GiveUp, Next, chain_of, counted
+from aos_mcp.kernel.schema_check import check_schema, misfit
 from aos_mcp.ports import Transaction
 
 OUTPUT_TOKENS_DEFAULT = 4_096
@@ -32,31 +35,27 @@ async def complete(call: Call, args: a.CompleteArgs) -> r.CompleteResult:
     if args.model is not None:
         for name in chain:
             check_model(call, name)
-    prompt, order = _prompt(args), order_of(args.priority, call.now)
+    prompt, order = await _prompt(call, args), order_of(args.priority, call.now)
     one, completion = await _patiently(call, chain, prompt, order)
-    if args.schema_ is None:
+    if prompt.output_schema is None:
         result = _result(completion, text=completion.reply.text)
         # What was used is settled in the very transaction that puts the call on record.
         call.completion = partial(_settled, one=one, completion=completion, result=result)
         return result
     await call.machine.store.write(partial(one.settle, completion=completion))
-    answer, problem = _parse(completion.reply.text)
+    answer, problem = _parse(completion.reply, prompt.output_schema)
     if problem is not None:
-        again = f"That was not valid JSON for the schema ({problem}). Answer again with the JSON document alone."
+        again = f"That does not fit the schema ({problem}). Answer again with the whole JSON document alone."
         said = Turn(role="assistant", text=completion.reply.text or "(nothing)")
         turns = (*prompt.turns, said, Turn(role="user", text=again))
-        repaired = Prompt(
-            system=prompt.system,
-            turns=turns,
-            max_output_tokens=prompt.max_output_tokens,
-            output_schema=prompt.output_schema,
-            turn=1,
-        )
-        one, completion = await _patiently(call, chain, repaired, order)
+        one, completion = await _patiently(call, chain, replace(prompt, turns=turns, turn=1), order)
         await call.machine.store.write(partial(one.settle, completion=completion))
-        answer, problem = _parse(completion.reply.text)
+        answer, problem = _parse(completion.reply, prompt.output_schema)
     if problem is not None:
-        raise Invalid(f"{completion.model} did not produce JSON ({problem}).", "Ask for less, or use a stronger model.")
+        raise Invalid(
+            f"{completion.model} did not produce what the schema asks for, nor when asked again ({problem}).",
+            "Ask for less, allow more max_tokens, or use a stronger model.",
+        )
     return _result(completion, answer=answer)
 
 
@@ -67,11 +66,13 @@ async def _default(call: Call) -> tuple[str, ...]:
     return chain_of(await call.machine.models.default())
 
 
-def _prompt(args: a.CompleteArgs) -> Prompt:
-    turns = [Turn(role=message.role, text=message.content) for message in args.messages or ()]
+async def _prompt(call: Call, args: a.CompleteArgs) -> Prompt:
+    turns = [await turn_of(call, message) for message in args.messages or ()]
     if args.prompt is not None:
         turns = [Turn(role="user", text=args.prompt)]
     schema = json.dumps(args.schema_) if args.schema_ is not None else None
+    if schema is not None:
+        check_schema(schema)  # before anything is spent on it
     system = args.system or ""
     if schema is not None:
         system += f"\nAnswer with one JSON document that fits this JSON Schema, and nothing else:\n{schema}"
@@ -93,7 +94,7 @@ async def _patiently(
 ) -> tuple[ModelCall, Completion]:
     """Make one call, and again after faults that waiting may cure, or on the next model of the chain.
 
-    It is the caller's to settle. Each try has the place in the queue that the first one had.
+    Each try has the place in the queue that the first one had. The call that was answered is the caller's to settle.
     """
     machine, account = call.machine, call.caller.pid or WORKSPACE_ACCOUNT
     gives_up_at, rest, faults = machine.clock.now() + COMPLETE_PATIENCE_S, list(chain), 0
@@ -104,6 +105,7 @@ async def _patiently(
             continue
         model = machine.models.resolve(rest[0])
         info = await model.describe()
+        check_inputs(info, prompt)
         call.subject = rest[0]
         one = ModelCall(machine, model, info, account=account, order=order, faults=faults, has_next=has_next)
         try:
@@ -122,14 +124,16 @@ async def _patiently(
         return one, completion
 
 
-def _parse(text: str) -> tuple[JsonValue, str | None]:
-    stripped = text.strip()
+def _parse(reply: Reply, schema: str) -> tuple[JsonValue, str | None]:
+    """Return the answer a reply holds, and what is wrong with it."""
+    stripped = reply.text.strip()
     if stripped.startswith("```"):
         stripped = stripped.strip("`").removeprefix("json").strip()
     try:
-        return cast("JsonValue", json.loads(stripped)), None
+        answer = cast("JsonValue", json.loads(stripped))
     except ValueError as error:
-        return None, str(error)
+        return None, "it was cut off at max_tokens" if reply.stop == "length" else f"it is not valid JSON: {error}"
+    return answer, misfit(schema, answer)
 
 
 def _result(completion: Completion, *, text: str | None = None, answer: JsonValue = None) -> r.CompleteResult:

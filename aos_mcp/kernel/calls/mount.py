@@ -10,12 +10,13 @@ from pydantic import JsonValue
 
 from aos_mcp.abi import arguments as a
 from aos_mcp.abi import results as r
-from aos_mcp.abi.errors import NotFound
+from aos_mcp.abi.errors import Invalid, NotFound
 from aos_mcp.abi.limits import MOUNT_CALL_S, REPLY_CHARS_MAX
 from aos_mcp.abi.mount import MountedTool, ToolOutcome
 from aos_mcp.kernel import pages
 from aos_mcp.kernel.call import Call
 from aos_mcp.kernel.machine import Machine
+from aos_mcp.kernel.schema_check import misfit
 from aos_mcp.ports import Transaction
 from aos_mcp.security.rights import may_call
 
@@ -73,6 +74,7 @@ async def call_tool(call: Call, args: a.CallToolArgs) -> r.CallToolResult:
             f"Near it: {near}." if near else "Find tools with search_tools; see aos://mounts for what is mounted.",
         )
     call.subject = args.name
+    _check_arguments(call.machine, args)
     server = args.name.partition("__")[0]
     own = machine.settings.mounts.get(server)
     async with machine.admission.tool(server):  # a slow server holds up its own callers only
@@ -83,6 +85,22 @@ async def call_tool(call: Call, args: a.CallToolArgs) -> r.CallToolResult:
             progress=call.progress,
         )
     return await _shown(call, args.name, outcome)
+
+
+def _check_arguments(machine: Machine, args: a.CallToolArgs) -> None:
+    """Check the arguments against the tool's own schema, before the call leaves. Raises Invalid with the place."""
+    tool = machine.mounts.tool(args.name)
+    if tool is None:
+        return  # it has gone meanwhile; the mount says so
+    try:
+        problem = misfit(tool.input_schema, args.arguments)
+    except Invalid:
+        return  # a schema that cannot be checked here is the server's own affair
+    if problem is not None:
+        raise Invalid(
+            f"The arguments of {args.name} do not fit its schema: {problem}.",
+            "Correct them; search_tools shows the schema.",
+        )
 
 
 async def _shown(call: Call, name: str, outcome: ToolOutcome) -> r.CallToolResult:
