@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 import mcp_types as types
 import pytest
 
