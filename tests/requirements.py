@@ -36,6 +36,7 @@ PAGING = "tests/kernel/test_paging.py::test_"
 READING = "tests/kernel/test_reading.py::test_"
 REQUESTS = "tests/kernel/test_requests.py::test_"
 QUEUE = "tests/kernel/test_scheduler.py::test_"
+SIMULATED = "tests/kernel/test_simulation.py::test_"
 BIG = "tests/kernel/test_big_arguments.py::test_"
 LAYOUT = "tests/context/test_layout.py::test_"
 VICTIMS = "tests/context/test_replacement.py::test_"
@@ -341,6 +342,13 @@ REQUIREMENTS: tuple[Requirement, ...] = (
          QUEUE + "a_program_gets_ahead_of_another_by_the_leeway_and_one_turn_at_most",
          QUEUE + "an_owner_of_twice_the_weight_is_served_twice_as_much",
          QUEUE + "several_places_at_once_are_shared_too", QUEUE + "idling_earns_no_credit"),
+    kept("simulation", "6 scheduler", "Whole runs on its own code: no call lost or doubled, work conserved.",
+         SIMULATED + "each_call_is_answered_once_whatever_the_provider_does",
+         SIMULATED + "a_provider_that_only_says_wait_loses_no_agent",
+         SIMULATED + "no_place_is_free_while_somebody_waits",
+         SIMULATED + "what_is_charged_is_what_was_used_under_every_policy",
+         SIMULATED + "nobody_waits_beyond_the_stated_bound",
+         SIMULATED + "owners_beside_a_hog_are_served_alike"),
     open_("preemption", "6 scheduler", "Preemption inside a generation; a switch resumes to the same text.",
           "Turns are preempted at their boundaries only."),
     kept("bounded", "5 processes", "Depth and count are bounded.",

@@ -14,9 +14,9 @@ from aos_mcp.cli.failure import CliError
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="start, syscall, paging, search, or all")] = "all",
+    name: Annotated[str, typer.Argument(help="start, syscall, schedule, paging, search, or all")] = "all",
     traces: Annotated[
-        Path | None, typer.Option("--traces", help="Also play this file: aos-trace/1, or tau-bench trajectories.")
+        Path | None, typer.Option("--traces", help="Also play this file; which forms there are is in docs/bench.md.")
     ] = None,
     locomo: Annotated[
         Path | None, typer.Option("--locomo", help="Of search: LoCoMo's locomo10.json, which is not part of this.")
@@ -35,12 +35,13 @@ def bench(
 ) -> None:
     """Measure and print figures, each beside a peer measured in the same run where there is one."""
     # What is measured loads the whole kernel and the SDK; no other command should pay for that.
-    from aos_mcp.bench import paging, search, start, syscall
+    from aos_mcp.bench import paging, schedule, search, start, syscall
     from aos_mcp.bench.figures import Figure, machine
 
     known: Mapping[str, Callable[[], list[Figure]]] = {
         "start": start.run,
         "syscall": syscall.run,
+        "schedule": lambda: schedule.run(traces if name == "schedule" else None),
         "paging": lambda: paging.run(traces),
         "search": lambda: search.run(locomo, cacm, pages, model_path, output.note, with_vectors=with_vectors),
     }

@@ -28,8 +28,9 @@ OVERDUE_S: Mapping[SchedClass, float] = MappingProxyType(
     {SchedClass.INTERACTIVE: 60.0, SchedClass.NORMAL: 300.0, SchedClass.BATCH: 900.0}
 )
 """After this long in the queue the order of arrival counts, and nothing else."""
-OVERDUE_SHARE = 4
-"""One pick in so many goes to the overdue. All of them, and an overload would make the default first come first served.
+OVERDUE_SHARE = 8
+"""One pick in so many goes to the overdue. All of them, and an overload would make the default first come first served;
+one in four, and an owner whose many agents are all overdue would be served twice what seven others are.
 
 The bound: whoever is ready waits at most `OVERDUE_S` of its class, and then `OVERDUE_SHARE` picks for itself and for
 each of those that were ready before it.
