@@ -37,6 +37,8 @@ READING = "tests/kernel/test_reading.py::test_"
 REQUESTS = "tests/kernel/test_requests.py::test_"
 QUEUE = "tests/kernel/test_scheduler.py::test_"
 SIMULATED = "tests/kernel/test_simulation.py::test_"
+AHEAD = "tests/kernel/test_queue.py::test_"
+SIZES = "tests/kernel/test_sizes.py::test_"
 BIG = "tests/kernel/test_big_arguments.py::test_"
 LAYOUT = "tests/context/test_layout.py::test_"
 VICTIMS = "tests/context/test_replacement.py::test_"
@@ -340,7 +342,6 @@ REQUIREMENTS: tuple[Requirement, ...] = (
     kept("owner-fairness", "6 scheduler", "Virtual-token fairness between owners and programs, with the lift rule.",
          QUEUE + "owners_that_always_have_work_are_served_within_one_turn_of_each_other",
          QUEUE + "a_program_gets_ahead_of_another_by_the_leeway_and_one_turn_at_most",
-         QUEUE + "an_owner_of_twice_the_weight_is_served_twice_as_much",
          QUEUE + "several_places_at_once_are_shared_too", QUEUE + "idling_earns_no_credit"),
     kept("simulation", "6 scheduler", "Whole runs on its own code: no call lost or doubled, work conserved.",
          SIMULATED + "each_call_is_answered_once_whatever_the_provider_does",
@@ -349,6 +350,31 @@ REQUIREMENTS: tuple[Requirement, ...] = (
          SIMULATED + "what_is_charged_is_what_was_used_under_every_policy",
          SIMULATED + "nobody_waits_beyond_the_stated_bound",
          SIMULATED + "owners_beside_a_hog_are_served_alike"),
+    kept("owner-fairness-live", "6 scheduler", "Shares are durable; an owner gets its turns beside a hog.",
+         AHEAD + "owners_take_turns_beside_a_hog",
+         AHEAD + "what_was_served_outlives_the_kernel_and_newcomers_start_at_the_floor"),
+    kept("lent-class-live", "6 scheduler", "A parent that waits lends its class to the child it waits for.",
+         AHEAD + "a_batch_child_that_an_interactive_parent_waits_for_passes_a_normal_one"),
+    kept("size-hints", "6 scheduler", "Sizes are learned by definition and model, and bounded by the budget.",
+         AHEAD + "sizes_are_learned_from_those_that_ended_well",
+         SIZES + "what_its_like_took_is_expected_of_it", SIZES + "a_budget_bounds_the_guess",
+         SIZES + "one_that_outlives_its_like_is_not_taken_for_nearly_done"),
+    kept("policy-switch", "6 scheduler", "The policy is switched at run time, by the operator alone.",
+         AHEAD + "the_policy_is_switched_while_agents_run_and_stays_so",
+         AHEAD + "only_the_operator_switches_the_policy"),
+    kept("accounting", "6 scheduler", "Waiting, running, attained, preempted and wasted are counted for each agent.",
+         AHEAD + "an_agents_time_is_accounted_for",
+         AHEAD + "tokens_of_a_call_that_came_to_nothing_are_counted_as_wasted"),
+    kept("dependents", "6 scheduler", "An agent starts after others, with their results; restart and kill included.",
+         AHEAD + "a_dependent_starts_when_all_have_ended_and_reads_their_results",
+         AHEAD + "a_ready_set_runs_side_by_side", AHEAD + "a_failure_is_a_result_and_the_dependent_is_told",
+         AHEAD + "a_dependent_survives_a_restart_and_a_kill_of_what_it_waits_for",
+         AHEAD + "a_dependent_that_is_asked_to_finish_ends_without_a_turn",
+         AHEAD + "what_has_ended_already_is_not_waited_for",
+         AHEAD + "one_can_only_start_after_what_is_there_and_ones_own",
+         AHEAD + "an_agents_child_does_not_start_after_the_agent"),
+    kept("timeline", "6 scheduler", "Who ran when and why is on record.",
+         AHEAD + "the_timeline_tells_turns_and_steps_of_ones_own"),
     open_("preemption", "6 scheduler", "Preemption inside a generation; a switch resumes to the same text.",
           "Turns are preempted at their boundaries only."),
     kept("bounded", "5 processes", "Depth and count are bounded.",

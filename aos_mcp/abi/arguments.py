@@ -67,6 +67,9 @@ class SpawnArgs(Args):
         Field(max_length=64, description="hosts its commands may reach"),
     ] = None
     idempotency_key: Annotated[Text, Field(min_length=1, max_length=128)] | None = None
+    after: Annotated[
+        list[PidOrPrefix], Field(max_length=limits.WAIT_PIDS_MAX, description="starts when these ended; gets results")
+    ] = []
     wait_s: Annotated[float, Field(ge=0, le=limits.WAIT_S_MAX)] = 0
 
 
@@ -291,3 +294,21 @@ class ReadCheckpointArgs(Args):
     """Arguments of `read_checkpoint`."""
 
     checkpoint_id: Handle
+
+
+class SetPolicyArgs(Args):
+    """Arguments of `set_policy`."""
+
+    policy: Annotated[
+        Literal["default", "fifo", "rr", "priority"] | None, Field(description="none: back to the configured one")
+    ] = None
+
+
+class ReadTimelineArgs(Args):
+    """Arguments of `read_timeline`."""
+
+    pids: Annotated[
+        list[PidOrPrefix], Field(max_length=limits.WAIT_PIDS_MAX, description="none: all that had turns")
+    ] = []
+    limit: Annotated[int, Field(ge=1, le=limits.PICKS_SHOWN_MAX, description="of turns, the newest")] = 500
+    steps: Annotated[int, Field(ge=0, le=limits.LIST_MAX, description="of each journal, the newest")] = 100

@@ -208,6 +208,20 @@ ROWS: tuple[Syscall, ...] = (
         args=a.NoArgs, result=r.MetricsResult, reach=Reach.READ, effect=PURE, category="kernel",
         audience=Audience.HOSTS, tool=False, resource="aos://metrics",
     ),
+    Syscall(
+        name="set_policy",
+        title="Switch the scheduler",
+        summary="Switch the scheduler's policy while agents run; it holds across restarts.",
+        args=a.SetPolicyArgs, result=r.PolicyResult, reach=Reach.WRITE, effect=IDEMPOTENT, category="kernel",
+        audience=Audience.OPERATORS, tool=False,
+    ),
+    Syscall(
+        name="read_timeline",
+        title="Read the timeline",
+        summary="Who had which turn, since when it had waited, and why it was chosen.",
+        args=a.ReadTimelineArgs, result=r.TimelineResult, reach=Reach.READ, effect=PURE, category="process",
+        audience=Audience.OPERATORS, tool=False,
+    ),
 )  # fmt: skip
 
 TABLE: Mapping[str, Syscall] = MappingProxyType({row.name: row for row in ROWS})

@@ -143,6 +143,18 @@ class Process:
     created_at: float
     updated_at: float
     ended_at: float | None = None
+    since: float | None = None
+    """When it came into its present state; None: when it was made."""
+    ready_at: float | None = None
+    """Since when it is in the queue, also while it tries a turn again; None: since it was made."""
+    waiting_s: float = 0.0
+    """In the queue, back-off not counted; this and the next two up to the last change of state."""
+    running_s: float = 0.0
+    blocked_s: float = 0.0
+    preempted: int = 0
+    """Calls that were cut for others, and went on later. This and the next are counted by `process_note` alone."""
+    wasted_tokens: int = 0
+    """Of calls that came to nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, JsonValue, WithJsonSchema
 
 from aos_mcp.abi.approval import ApprovalState
+from aos_mcp.abi.journal import StepState
 from aos_mcp.abi.mount import MountState
 from aos_mcp.abi.page import PageKind
 from aos_mcp.abi.process import ExitCode, ProcessState
@@ -28,6 +29,17 @@ class UsageResult(Result):
     usd: float = 0.0
     turns: int = 0
     tool_calls: int = 0
+
+
+class TimesResult(Result):
+    """Where an agent's time went, in seconds, up to now; `attained` is its service in units: input + 2 x output."""
+
+    waiting_s: float = 0.0
+    running_s: float = 0.0
+    blocked_s: float = 0.0
+    attained: int = 0
+    preempted: int = 0
+    wasted_tokens: int = 0
 
 
 class SpawnResult(Result):
@@ -90,6 +102,7 @@ class AgentRow(Result):
     waiting_for: str | None = None
     exit_code: ExitCode | None = None
     usage: UsageResult = UsageResult()
+    times: TimesResult = TimesResult()
 
 
 class ListResult(Result):
@@ -343,6 +356,8 @@ class StatusResult(Result):
     node: str
     uptime_s: float
     agents: dict[str, int]
+    policy: str
+    """The scheduler's."""
     default_model: str | None
     providers: list[ProviderRow]
     mounts: list[MountRow]
@@ -363,6 +378,9 @@ class ProcessResult(AgentResult):
 
     model: str
     priority: int
+    sched_class: str
+    """Its own, without what is lent to it."""
+    times: TimesResult
     parent: str | None
     children: list[str]
     program: str
@@ -459,3 +477,49 @@ class MetricsResult(Result):
     """Metrics in the Prometheus text form."""
 
     text: str
+
+
+class PolicyResult(Result):
+    """Answer of `set_policy`: what holds now, and what aos.toml says."""
+
+    policy: str
+    configured: str
+
+
+class PickRow(Result):
+    """One decision of the scheduler: in the queue from `since`, chosen `at`, and why."""
+
+    pid: str
+    since: float
+    at: float
+    why: str
+
+
+class TimelineStep(Result):
+    """One step of a journal, without what it said."""
+
+    call: str
+    state: StepState
+    started_at: float
+    ended_at: float | None = None
+
+
+class TimelineAgent(Result):
+    """One agent on the timeline; `since` is when its present state began."""
+
+    pid: str
+    name: str
+    state: ProcessState
+    exit_code: ExitCode | None = None
+    since: float
+    created_at: float
+    ended_at: float | None = None
+    steps: list[TimelineStep] = []
+
+
+class TimelineResult(Result):
+    """Answer of `read_timeline`: agents by age, turns by time."""
+
+    now: float
+    agents: list[TimelineAgent]
+    picks: list[PickRow]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
 
 from aos_mcp.abi.errors import AosError, Cancelled
 from aos_mcp.abi.handle import Pid
-from aos_mcp.abi.process import Process, ProcessState, Signal
+from aos_mcp.abi.process import Process, ProcessState, Signal, sched_class
 from aos_mcp.kernel import table
 from aos_mcp.kernel.call import Call
 from aos_mcp.kernel.machine import Machine
+from aos_mcp.kernel.scheduler import Wait
 from aos_mcp.ports import Transaction
 
 QUIESCED_POLL_S = 0.2
@@ -20,27 +22,30 @@ QUIESCED_POLL_S = 0.2
 
 
 @asynccontextmanager
-async def blocked(call: Call, waiting_for: str) -> AsyncIterator[None]:
+async def blocked(call: Call, waiting_for: str, lends_to: Sequence[Pid] = ()) -> AsyncIterator[None]:
     """Hold the calling agent in BLOCKED while the body waits. Hosts are not processes: nothing happens for them.
 
     It is RUNNING again when the wait is over, also when it is over by an error that the agent will read. A turn that
-    was cut leaves the row as it is.
+    was cut leaves the row as it is. Meanwhile its class is lent to `lends_to`.
     """
     if call.caller.pid is None:
         yield
         return
     machine, pid = call.machine, call.caller.pid
     goes_on = False
+    lent: Sequence[Pid] = ()
     machine.blocked[pid] += 1
     try:
         if machine.blocked[pid] == 1:
             await _move(call, pid, ProcessState.BLOCKED, waiting_for)
+        lent = _lend(machine, pid, await call.read(call.own), lends_to) if lends_to else ()
         yield
         goes_on = True
     except AosError:
         goes_on = True
         raise
     finally:
+        _take_back(machine, pid, lent)
         machine.blocked[pid] -= 1
         last = machine.blocked[pid] <= 0
         if last:
@@ -48,6 +53,23 @@ async def blocked(call: Call, waiting_for: str) -> AsyncIterator[None]:
         if last and goes_on:
             await _saved(machine, pid)
             await _move(call, pid, ProcessState.RUNNING, None)
+
+
+def _lend(machine: Machine, pid: Pid, process: Process, targets: Sequence[Pid]) -> Sequence[Pid]:
+    """Have the scheduler know what a process waits for. Several waits of one turn add up."""
+    known = machine.waits.get(pid, Wait(sched_class(process.priority), ()))
+    machine.waits[pid] = Wait(known.sched_class, (*known.targets, *targets))
+    machine.wake()
+    return targets
+
+
+def _take_back(machine: Machine, pid: Pid, targets: Sequence[Pid]) -> None:
+    known = machine.waits.pop(pid, None)
+    if known is None:
+        return
+    left = Counter(known.targets) - Counter(targets)
+    if left:
+        machine.waits[pid] = Wait(known.sched_class, tuple(left.elements()))
 
 
 async def _saved(machine: Machine, pid: Pid) -> None:

@@ -15,7 +15,9 @@ from functools import lru_cache
 from aos_mcp.abi.budget import WORKSPACE_ACCOUNT, Account, Budget, Reservation, Usage
 from aos_mcp.abi.completion import ModelPrice
 from aos_mcp.abi.errors import BudgetExhausted, Conflict
+from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.settings import BudgetSettings, WorkspaceBudget
+from aos_mcp.kernel.scheduler import units
 from aos_mcp.ports import Transaction
 
 MICRO = 1_000_000
@@ -241,6 +243,7 @@ def settle(tx: Transaction, reservation_id: str, used: Usage) -> None:
                 reserved_tokens=link.reserved_tokens - held.tokens,
             )
         )
+    tx.share_charge(Pid(held.account), units(used))
 
 
 def settle_in_full(tx: Transaction, held: Reservation) -> None:

@@ -21,6 +21,7 @@ from aos_mcp.abi.limits import SHUTDOWN_S
 from aos_mcp.abi.settings import Settings
 from aos_mcp.kernel.budget import as_budget
 from aos_mcp.kernel.calls.handlers import HANDLERS
+from aos_mcp.kernel.calls.scheduling import policy_on_record
 from aos_mcp.kernel.consolidation import run_consolidation
 from aos_mcp.kernel.gate import Gate
 from aos_mcp.kernel.indexer import run_indexer
@@ -84,6 +85,7 @@ class Kernel:
         """Recover what a dead kernel left, then run agents until cancelled. Seals the audit log on the way out."""
         machine = self._machine
         await machine.store.write(self._open_workspace_account)
+        machine.policy = await machine.store.read(lambda tx: policy_on_record(tx, machine))
         taken = await recover(machine)
         if taken:
             logger.info("took over %d processes of a kernel that stopped", taken)

@@ -12,15 +12,17 @@ from anyio.abc import TaskGroup
 from aos_mcp.abi.errors import AosError, BudgetExhausted
 from aos_mcp.abi.event import EventKind
 from aos_mcp.abi.handle import Pid
-from aos_mcp.abi.limits import HANG_S, LEASE_RENEW_S, LEASE_S, QUANTA_INFLIGHT_MAX, SHUTDOWN_S
-from aos_mcp.abi.process import Candidate, ExitCode, Process, ProcessState
-from aos_mcp.kernel import budget, table
+from aos_mcp.abi.limits import HANG_S, LEASE_RENEW_S, LEASE_S, PICKS_KEPT, QUANTA_INFLIGHT_MAX, SHUTDOWN_S
+from aos_mcp.abi.process import ExitCode, Process, ProcessState
+from aos_mcp.abi.scheduling import Pick
+from aos_mcp.kernel import budget, dependents, table
 from aos_mcp.kernel.approvals import stale, withdraw
 from aos_mcp.kernel.gate import Gate
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.kernel.quantum import Quantum
+from aos_mcp.kernel.queue import Queue
 from aos_mcp.kernel.recovery import take_over
-from aos_mcp.kernel.scheduler import rank
+from aos_mcp.kernel.scheduler import Choice
 from aos_mcp.kernel.steady import steadily
 from aos_mcp.ports import Transaction
 
@@ -28,7 +30,6 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 1.0
 """The queue is looked at this often even when nothing wakes the loop: for timers, and for what a hint lost."""
-READY_SCAN_MAX = 2_000
 WATCH_S = 5.0
 
 
@@ -38,6 +39,7 @@ class Loop:
     def __init__(self, machine: Machine, gate: Gate) -> None:
         self._machine = machine
         self._gate = gate
+        self._queue = Queue(machine)
 
     async def run(self) -> None:
         """Schedule turns, renew leases and watch for hangs. On cancellation, turns under way are cut."""
@@ -54,9 +56,12 @@ class Loop:
             now = machine.clock.now()
             if machine.alarm <= now:
                 machine.alarm = math.inf
+                machine.rescan = True
                 return  # what slept until now was not ready yet when we looked
             with anyio.move_on_after(min(TICK_S, max(0.0, machine.alarm - now))):
                 await woken.wait()
+                return
+            machine.rescan = True  # a timer, or a hint that was lost
 
     async def _start_turns(self, group: TaskGroup) -> int:
         machine = self._machine
@@ -65,37 +70,31 @@ class Loop:
         room = min(machine.settings.concurrency, QUANTA_INFLIGHT_MAX) - (len(machine.running) - len(waiting))
         if room <= 0 or machine.stopping:
             return 0
-        now = machine.clock.now()
-        ready = await machine.store.read(lambda tx: self._candidates(tx, now))
-        if machine.stopping:
+        chosen = await self._queue.look(room)
+        if machine.stopping or not chosen:
             return 0  # it began to stop while we looked
-        chosen = [candidate.pid for candidate in rank(ready, now, machine.settings.scheduler, room)]
-        machine.backlog = len(ready) - len(chosen)
-        if not chosen:
-            return 0
         claimed = await machine.store.write(lambda tx: self._claim(tx, chosen))
-        for process, waited_s in claimed:
-            machine.metrics.wait_seconds.observe(waited_s)
+        for choice in chosen:
+            machine.moved.add(choice.candidate.pid)  # whether it was claimed or had changed: read it again
+        for process, choice, waited_s in claimed:
+            self._queue.claimed(choice)
+            level = choice.candidate.sched_class.name.lower()
+            machine.metrics.wait_seconds.labels(level, machine.policy).observe(waited_s)
             scope = anyio.CancelScope()
             machine.running[process.pid] = scope
             machine.alive[process.pid] = machine.clock.monotonic()
             machine.process_changed(process)
-            group.start_soon(self._turn, process, scope)
+            group.start_soon(self._turn, process, scope, level)
         return len(claimed)
 
-    def _candidates(self, tx: Transaction, now: float) -> list[Candidate]:
-        return [
-            candidate
-            for candidate in tx.process_ready(now, limit=READY_SCAN_MAX)
-            if candidate.pid not in self._machine.running and not self._machine.quiesced[candidate.pid]
-        ]
-
-    def _claim(self, tx: Transaction, pids: list[Pid]) -> list[tuple[Process, float]]:
+    def _claim(self, tx: Transaction, choices: list[Choice]) -> list[tuple[Process, Choice, float]]:
         now, claimed = self._machine.clock.now(), []
-        for pid in pids:
-            row = tx.process_get(pid)
-            if row is None or row.state is not ProcessState.READY or self._machine.quiesced[pid]:
+        for choice in choices:
+            row = tx.process_get(choice.candidate.pid)
+            if row is None or row.state is not ProcessState.READY or self._machine.quiesced[row.pid]:
                 continue
+            if row.fence == 0:
+                row = dependents.deliver(tx, self._machine, row, now)
             process = table.transition(
                 tx,
                 row,
@@ -106,11 +105,15 @@ class Loop:
                 lease_until=now + LEASE_S,
                 wake_at=None,
             )
-            claimed.append((process, max(0.0, now - row.updated_at)))
+            waited_s = process.waiting_s - row.waiting_s
+            tx.pick_insert(Pick(pid=row.pid, since=now - waited_s, at=now, why=choice.why))
+            claimed.append((process, choice, waited_s))
+        self._queue.keep(tx, [choice for _, choice, _ in claimed])
         return claimed
 
-    async def _turn(self, process: Process, scope: anyio.CancelScope) -> None:
+    async def _turn(self, process: Process, scope: anyio.CancelScope, level: str) -> None:
         machine = self._machine
+        started = machine.clock.monotonic()
         try:
             with scope:
                 await Quantum(machine, self._gate, process).run()
@@ -118,7 +121,10 @@ class Loop:
             machine.running.pop(process.pid, None)
             machine.alive.pop(process.pid, None)
             machine.blocked.pop(process.pid, None)
-            machine.wake()
+            machine.waits.pop(process.pid, None)
+            machine.expected.pop(process.pid, None)
+            machine.metrics.run_seconds.labels(level, machine.policy).observe(machine.clock.monotonic() - started)
+            machine.wake(process.pid)
 
     async def _renew(self) -> None:
         machine = self._machine
@@ -142,6 +148,7 @@ class Loop:
             await self._end(pid, ExitCode.BUDGET, reason)
         if await machine.store.read(lambda tx: stale(tx, machine.clock.now())):
             await machine.store.write(lambda tx: withdraw(tx, machine.clock.now()))
+        await machine.store.write(lambda tx: tx.pick_prune(PICKS_KEPT))
         leased = await machine.store.read(lambda tx: tx.process_leased())
         for process in leased:
             if process.lease_holder == machine.node and self._is_stranded(process):

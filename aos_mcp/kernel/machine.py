@@ -18,13 +18,17 @@ from aos_mcp.abi.audit import AuditEntry
 from aos_mcp.abi.definition import AgentDefinition
 from aos_mcp.abi.event import Event, EventKind
 from aos_mcp.abi.handle import Pid
-from aos_mcp.abi.process import Process
+from aos_mcp.abi.process import Process, ProcessState
 from aos_mcp.abi.sandbox import SandboxProof
 from aos_mcp.abi.settings import Settings
 from aos_mcp.kernel.admission import Admission
 from aos_mcp.kernel.bus import Bus
+from aos_mcp.kernel.scheduler import Wait
 from aos_mcp.metrics.registry import Metrics
 from aos_mcp.ports import Clock, Embedder, Entropy, Models, Mounts, Sandbox, Store, Workspaces
+
+TURN = "turn"
+"""Detail of the change that a settled model call makes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +91,18 @@ class Machine:
     """Set by the first command that needs a sandbox: the proof need not wait for a quiet moment then."""
     sandbox_tried: anyio.Event = field(default_factory=anyio.Event)
     """Set once the sandbox drivers were put to the proof."""
+    policy: str = "default"
+    """The scheduler's; the configured one, or what it was switched to since."""
+    waits: dict[Pid, Wait] = field(default_factory=dict)
+    """Processes that wait for others, which are lent their class."""
+    expected: dict[Pid, tuple[str, Pid, float]] = field(default_factory=dict)
+    """Owner, program and expected units of each turn under way, until its call is settled."""
+    served: set[tuple[str, Pid]] = field(default_factory=set)
+    """Owners and programs that were charged since the loop last looked."""
+    moved: set[Pid] = field(default_factory=set)
+    """Processes that changed since the loop last looked."""
+    rescan: bool = True
+    """The next look is at the whole queue."""
     ready: anyio.Event = field(default_factory=anyio.Event)
     """What the loop waits for; set when a process may have become ready."""
     backlog: int = 0
@@ -95,13 +111,22 @@ class Machine:
     """When the next process that backs off becomes ready (seconds since the epoch), as far as this kernel knows."""
     stopping: bool = False
 
-    def wake(self) -> None:
-        """Have the loop look at the queue."""
+    def wake(self, pid: Pid | None = None) -> None:
+        """Have the loop look at one process, or at the whole queue."""
+        if pid is None:
+            self.rescan = True
+        else:
+            self.moved.add(pid)
         self.ready.set()
 
     def process_changed(self, process: Process, detail: str = "") -> None:
         """Publish that a process moved, and have the loop look at the queue."""
-        self.wake()
+        self.wake(process.pid)
+        if detail == TURN:
+            self.expected.pop(process.pid, None)
+            self.served.add((process.owner, process.program))
+        if process.state is ProcessState.EXITED:
+            self.rescan = True  # others may start after it
         uris = ("aos://proc", f"aos://proc/{process.pid}")
         event = Event(
             kind=EventKind.PROCESS, subject=process.pid, owner=process.owner, detail=detail or process.state, uris=uris

@@ -18,6 +18,7 @@ from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import Completion, ModelInfo, Prompt, ToolSpec
 from aos_mcp.abi.errors import ModelError, ModelFault
 from aos_mcp.abi.event import Event, EventKind
+from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.journal import MODEL_CALL, EffectClass, Step, StepState
 from aos_mcp.abi.limits import MODEL_CALL_S
 from aos_mcp.abi.process import Process, sched_class
@@ -208,6 +209,7 @@ class ModelCall:
     async def _abort(self, used: Usage, body: bytes) -> None:
         def work(tx: Transaction) -> None:
             budget.settle(tx, self._reservation, used)
+            tx.process_note(Pid(self._account), wasted_tokens=used.tokens)
             self._finish(tx, StepState.FAILED, body)
 
         await self._machine.store.write(work)

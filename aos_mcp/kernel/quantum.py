@@ -28,7 +28,7 @@ from aos_mcp.context.replacement import choose_victims, may_compact
 from aos_mcp.context.uses import busiest_first
 from aos_mcp.kernel import budget, journal, pages, paging, table
 from aos_mcp.kernel.gate import Gate
-from aos_mcp.kernel.machine import Machine
+from aos_mcp.kernel.machine import TURN, Machine
 from aos_mcp.kernel.model_call import ModelCall, order_of
 from aos_mcp.kernel.requests import Requests, position_of
 from aos_mcp.kernel.retry import GiveUp, Next, Verdict, counted
@@ -186,7 +186,7 @@ class Quantum:
             raise table.Superseded(self._pid)
         page, process = settled
         self._process = process
-        machine.process_changed(process, "turn")
+        machine.process_changed(process, TURN)
         return page, completion.reply.requests
 
     async def _compact(self, table_: list[Page], window: int, info: ModelInfo, tools: Sequence[ToolSpec]) -> list[Page]:
@@ -343,6 +343,7 @@ class Quantum:
                 ProcessState.READY,
                 now=now,
                 faults=process.faults if faults is None else faults,
+                ready_at=process.ready_at,
                 wake_at=now + wait_s,
                 lease_holder=None,
                 lease_until=None,

@@ -49,7 +49,7 @@ def units(used: Usage) -> int:
 
 @dataclass(slots=True)
 class Shares:
-    """What owners and programs were served so far, as virtual time: units over weight.
+    """What owners and programs were served so far, as virtual time.
 
     A floor under each group (all owners; the programs of one owner) is the least virtual time of its busy members, and
     never falls. Whoever comes, or comes back, starts at the floor: idling earns no credit. Whoever was ahead stays so.
@@ -60,8 +60,6 @@ class Shares:
     owners_floor: float = 0.0
     programs_floors: dict[str, float] = field(default_factory=dict)
     """By owner."""
-    weights: Mapping[str, float] = field(default_factory=dict)
-    """By owner; 1 where none is said."""
 
     def admit(self, busy: Iterable[tuple[str, Pid]]) -> None:
         """Take note of who has work now (owner and program, ready or running): lift newcomers, raise the floors."""
@@ -79,7 +77,7 @@ class Shares:
     def charge(self, owner: str, program: Pid, served: float) -> None:
         """Count `served` units for a program and its owner."""
         self.programs[program] = self.programs.get(program, 0.0) + served
-        self.owners[owner] = self.owners.get(owner, 0.0) + served / self.weights.get(owner, 1.0)
+        self.owners[owner] = self.owners.get(owner, 0.0) + served
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +260,7 @@ def _default(ready: Sequence[Candidate], at: Standing, count: int) -> list[Choic
         lines[candidate.sched_class][candidate.owner].take(candidate)
         taken.add(candidate.pid)
         programs[candidate.program] += candidate.turn_units
-        owners[candidate.owner] += candidate.turn_units / at.shares.weights.get(candidate.owner, 1.0)
+        owners[candidate.owner] += candidate.turn_units
         chosen.append(choice)
     return chosen
 

@@ -9,7 +9,7 @@ from aos_mcp.abi.capability import Caller, CallerKind
 from aos_mcp.abi.errors import Conflict, NotFound
 from aos_mcp.abi.handle import Digest, Pid
 from aos_mcp.abi.process import MOVES, ExitCode, Process, ProcessState
-from aos_mcp.kernel import journal
+from aos_mcp.kernel import journal, sizes
 from aos_mcp.ports import Transaction
 
 LIVE = (ProcessState.READY, ProcessState.RUNNING, ProcessState.BLOCKED, ProcessState.STOPPED)
@@ -31,7 +31,22 @@ def transition(tx: Transaction, process: Process, to: ProcessState, *, now: floa
         raise Conflict(
             f"{process.pid} is {process.state} and cannot become {to}.", "Look at it with list_agents and try again."
         )
-    return tx.process_put(replace(process, state=to, updated_at=now, **changes))
+    lasted: dict[str, Any] = {**spent(process, now)}
+    if to is ProcessState.READY:
+        lasted["ready_at"] = now
+    return tx.process_put(replace(process, **{**lasted, "state": to, "updated_at": now, "since": now, **changes}))
+
+
+def spent(process: Process, now: float) -> dict[str, float]:
+    """Return the account of time with the state that ends now. Waiting out a back-off is not waiting for a turn."""
+    since = process.since if process.since is not None else process.created_at
+    if process.state is ProcessState.READY:
+        return {"waiting_s": process.waiting_s + max(0.0, now - max(since, process.wake_at or 0.0))}
+    if process.state is ProcessState.RUNNING:
+        return {"running_s": process.running_s + max(0.0, now - since)}
+    if process.state is ProcessState.BLOCKED:
+        return {"blocked_s": process.blocked_s + max(0.0, now - since)}
+    return {}
 
 
 def end(
@@ -39,7 +54,9 @@ def end(
 ) -> Process:
     """End a process: its lease goes, its row stays, and no step of its journal stays open."""
     journal.abandon(tx, process.pid, process.fence, now)
-    return transition(
+    if code is ExitCode.DONE:
+        _learn(tx, process)
+    ended = transition(
         tx,
         process,
         ProcessState.EXITED,
@@ -53,6 +70,24 @@ def end(
         lease_holder=None,
         lease_until=None,
     )
+    _release(tx, ended, now)
+    return ended
+
+
+def _learn(tx: Transaction, process: Process) -> None:
+    work = tx.process_work([process.pid]).get(process.pid)
+    if work is not None:
+        agent = process.agent or ""
+        tx.hint_put(sizes.learned(tx.hint_get(agent, process.model), agent, process.model, work))
+
+
+def _release(tx: Transaction, ended: Process, now: float) -> None:
+    """Put those in the queue that were to start after this one, where it was the last."""
+    for pid in tx.dependency_of(ended.pid):
+        dependent = tx.process_get(pid)
+        over = all(target.state is ProcessState.EXITED for target in tx.dependency_targets(pid))
+        if over and dependent is not None and dependent.state is ProcessState.BLOCKED:
+            transition(tx, dependent, ProcessState.READY, now=now, waiting_for=None)
 
 
 def held(tx: Transaction, pid: Pid, fence: int) -> Process:

@@ -39,7 +39,14 @@ class Metrics:
         self.tokens = Labelled(Counter("aos_tokens", "Tokens by kind", ("model", "kind"), registry=own))
         self.spent_usd = Labelled(Counter("aos_spent_usd", "Money spent", ("model",), registry=own))
         self.wait_seconds = Histogram(
-            "aos_ready_wait_seconds", "Time from ready to running", buckets=SECONDS, registry=own
+            "aos_ready_wait_seconds", "Time from ready to running", ("class", "policy"), buckets=SECONDS, registry=own
+        )
+        self.run_seconds = Histogram(
+            "aos_turn_seconds",
+            "Time from running to the end of the turn",
+            ("class", "policy"),
+            buckets=SECONDS,
+            registry=own,
         )
         self.lane_window = Gauge("aos_lane_window", "Calls a provider gets at once", ("provider",), registry=own)
         self.lane_in_flight = Gauge("aos_lane_in_flight", "Calls on the wire", ("provider",), registry=own)

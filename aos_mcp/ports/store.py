@@ -14,13 +14,14 @@ from aos_mcp.abi.message import Message
 from aos_mcp.abi.mount import Pin
 from aos_mcp.abi.note import Note, NoteChange, NoteLink
 from aos_mcp.abi.page import Page, PageHit, PageKind
-from aos_mcp.abi.process import Candidate, Process, ProcessState
+from aos_mcp.abi.process import Process, ProcessState
 from aos_mcp.abi.vector import Vector
+from aos_mcp.ports.queue import QueueTransaction
 
 T = TypeVar("T")
 
 
-class Transaction(Protocol):
+class Transaction(QueueTransaction, Protocol):
     """One atomic unit of work on the store, handed to a plain function that does no I/O of its own.
 
     Reads see the unit's own writes. `*_get` returns None for what is not there; `*_insert` raises `Conflict` when the
@@ -77,12 +78,8 @@ class Transaction(Protocol):
         """Count rows by state; a state without rows may be absent."""
         ...
 
-    def process_ready(self, now: float, *, limit: int) -> list[Candidate]:
-        """Return what the scheduler needs of READY rows whose `wake_at` is None or past, oldest `updated_at` first."""
-        ...
-
     def process_leased(self) -> list[Process]:
-        """Return RUNNING and BLOCKED rows with their leases."""
+        """Return the RUNNING and BLOCKED rows that somebody has a lease of."""
         ...
 
     def process_renew(self, holder: str, until: float) -> int:

@@ -13,7 +13,7 @@ from aos_mcp.abi.journal import Checkpoint, EffectClass, Step, StepState
 from aos_mcp.abi.message import Message
 from aos_mcp.abi.mount import Pin, PinState
 from aos_mcp.abi.page import Page, PageKind
-from aos_mcp.abi.process import Candidate, ExitCode, Process, ProcessState, Signal
+from aos_mcp.abi.process import ExitCode, Process, ProcessState, Signal
 from aos_mcp.storage.connection import Row, Value
 
 Values = dict[str, Value]
@@ -75,6 +75,13 @@ def process_values(process: Process) -> Values:
         "created_at": process.created_at,
         "updated_at": process.updated_at,
         "ended_at": process.ended_at,
+        "since": process.since,
+        "ready_at": process.ready_at,
+        "waiting_s": process.waiting_s,
+        "running_s": process.running_s,
+        "blocked_s": process.blocked_s,
+        "preempted": process.preempted,
+        "wasted_tokens": process.wasted_tokens,
     }
 
 
@@ -113,18 +120,13 @@ def process_from(row: Row) -> Process:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         ended_at=row["ended_at"],
-    )
-
-
-def candidate_from(row: Row) -> Candidate:
-    """Return what the scheduler needs of a process."""
-    return Candidate(
-        pid=row["pid"],
-        program=row["program"],
-        owner=row["owner"],
-        priority=row["priority"],
-        ready_at=row["updated_at"],
-        created_at=row["created_at"],
+        since=row["since"],
+        ready_at=row["ready_at"],
+        waiting_s=row["waiting_s"],
+        running_s=row["running_s"],
+        blocked_s=row["blocked_s"],
+        preempted=row["preempted"],
+        wasted_tokens=row["wasted_tokens"],
     )
 
 

@@ -23,11 +23,12 @@ from aos_mcp.abi.limits import PAGE_LINEAGE_MAX, PROCESS_DEPTH_MAX, SEARCH_TEXT_
 from aos_mcp.abi.message import Message
 from aos_mcp.abi.mount import Pin
 from aos_mcp.abi.page import Page, PageHit, PageKind
-from aos_mcp.abi.process import Candidate, Process, ProcessState
+from aos_mcp.abi.process import Process, ProcessState
 from aos_mcp.abi.vector import Vector
 from aos_mcp.storage import packing, retrieval, rows, search
 from aos_mcp.storage.connection import Connection, Row
 from aos_mcp.storage.notes import NoteTransaction
+from aos_mcp.storage.queue import QueueTransaction
 from aos_mcp.storage.retrieval import Nearest
 
 _CHAIN_HEIGHT_MAX = PROCESS_DEPTH_MAX + 2
@@ -36,7 +37,7 @@ _LAST = 2**63 - 1
 """A stamp behind all others."""
 
 
-class StoreTransaction(NoteTransaction):
+class StoreTransaction(NoteTransaction, QueueTransaction):
     """One unit of work on one connection."""
 
     def __init__(self, connection: Connection, nearest: Nearest | None = None) -> None:
@@ -114,9 +115,6 @@ class StoreTransaction(NoteTransaction):
 
     def process_counts(self) -> Mapping[ProcessState, int]:
         return {ProcessState(row["state"]): int(row["n"]) for row in self._at.all("process_counts", {})}
-
-    def process_ready(self, now: float, *, limit: int) -> list[Candidate]:
-        return [rows.candidate_from(row) for row in self._at.all("process_ready", {"now": now, "limit": limit})]
 
     def process_leased(self) -> list[Process]:
         return [rows.process_from(row) for row in self._at.all("process_leased", {})]

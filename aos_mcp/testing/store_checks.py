@@ -16,6 +16,7 @@ from aos_mcp.abi.handle import Pid
 from aos_mcp.ports import Store, Transaction
 from aos_mcp.testing.store_note_checks import NOTE_CHECKS
 from aos_mcp.testing.store_page_checks import PAGE_CHECKS
+from aos_mcp.testing.store_queue_checks import QUEUE_CHECKS
 from aos_mcp.testing.store_record_checks import RECORD_CHECKS, Check, OpenStore, refused
 from aos_mcp.testing.store_samples import (
     AT,
@@ -381,5 +382,5 @@ UNIT_CHECKS: tuple[Check, ...] = (
     a_closed_store_refuses,
     whoever_shuts_down_in_a_cancelled_scope_may_still_write,
 )
-CHECKS: tuple[Check, ...] = (*RECORD_CHECKS, *PAGE_CHECKS, *NOTE_CHECKS, *UNIT_CHECKS)
+CHECKS: tuple[Check, ...] = (*RECORD_CHECKS, *PAGE_CHECKS, *NOTE_CHECKS, *QUEUE_CHECKS, *UNIT_CHECKS)
 """Every check, for a test that takes them one by one."""

@@ -89,6 +89,13 @@ def a_full_process(pid: str) -> Process:
         created_at=AT,
         updated_at=AT + 2,
         ended_at=AT + 3,
+        since=AT + 4,
+        ready_at=AT + 5,
+        waiting_s=1.5,
+        running_s=2.5,
+        blocked_s=3.5,
+        preempted=2,
+        wasted_tokens=77,
     )
 
 

@@ -162,7 +162,8 @@ async def test_the_metrics_count_calls_turns_tokens_and_money(tmp_path: Path) ->
         f'aos_tokens_total{{kind="input",model="{NAME}"}} 200.0',
         f'aos_spent_usd_total{{model="{NAME}"}} 0.0004',
         'aos_processes{state="exited"} 1.0',
-        "aos_ready_wait_seconds_count 2.0",
+        'aos_ready_wait_seconds_count{class="normal",policy="default"} 2.0',
+        'aos_turn_seconds_count{class="normal",policy="default"} 2.0',
     ):
         assert wanted in lines
 

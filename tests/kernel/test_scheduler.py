@@ -61,7 +61,6 @@ shares_of_any = st.builds(
     ),
     owners_floor=st.just(7.0),
     programs_floors=st.just({"ada": 11.0}),
-    weights=st.sampled_from([{}, {"bob": 4.0}]),
 )
 
 
@@ -140,7 +139,7 @@ def slowly(crowd: Sequence[Candidate], count: int, shares: Shares, picks: int) -
         left.remove(chosen)
         order.append(chosen.pid)
         programs[chosen.program] += chosen.turn_units
-        owners[chosen.owner] += chosen.turn_units / shares.weights.get(chosen.owner, 1.0)
+        owners[chosen.owner] += chosen.turn_units
     return order
 
 
@@ -185,18 +184,6 @@ def test_owners_that_always_have_work_are_served_within_one_turn_of_each_other(
         shares.charge(chosen.owner, chosen.program, cost)
         got[chosen.owner] += cost
         assert abs(got["hog"] - got["meek"]) <= max(max(pair) for pair in costs)
-
-
-def test_an_owner_of_twice_the_weight_is_served_twice_as_much() -> None:
-    shares, got = Shares(weights={"b": 2.0}), {"a": 0, "b": 0}
-    ready = [candidate("x", owner="a"), candidate("y", owner="b")]
-    for number in range(300):
-        shares.admit((c.owner, c.program) for c in ready)
-        chosen = pick(ready, NOW, shares=shares, picks=number)
-        assert chosen is not None
-        shares.charge(chosen.owner, chosen.program, 100)
-        got[chosen.owner] += 100
-    assert got == {"a": 10_000, "b": 20_000}
 
 
 @given(costs=st.lists(st.integers(1, 40_000), min_size=1, max_size=150))

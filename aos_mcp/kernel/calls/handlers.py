@@ -17,6 +17,7 @@ from aos_mcp.kernel.calls import (
     notes,
     policy,
     process,
+    scheduling,
     status,
 )
 from aos_mcp.kernel.gate import Handler
@@ -54,6 +55,8 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
             "read_audit": audit.read_audit,
             "kernel_status": status.kernel_status,
             "read_metrics": status.read_metrics,
+            "set_policy": scheduling.set_policy,
+            "read_timeline": scheduling.read_timeline,
         }.items()
     }
 )

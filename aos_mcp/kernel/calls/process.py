@@ -24,8 +24,8 @@ from aos_mcp.abi.limits import (
 )
 from aos_mcp.abi.message import HOST
 from aos_mcp.abi.page import PageKind
-from aos_mcp.abi.process import ExitCode, Process, ProcessState, Signal
-from aos_mcp.kernel import budget, journal, pages, table
+from aos_mcp.abi.process import ExitCode, Process, ProcessState, Signal, sched_class
+from aos_mcp.kernel import budget, dependents, journal, pages, table
 from aos_mcp.kernel.blocking import blocked, refuse_when_finishing
 from aos_mcp.kernel.call import Call, caller_pid, check_model
 from aos_mcp.kernel.calls import views
@@ -80,6 +80,8 @@ def _spawn(
             call.subject = known.pid
             return r.SpawnResult(pid=known.pid, state=known.state, uri=f"aos://proc/{known.pid}")
     check_room(tx, parent)
+    before = [_before(tx, call, handle) for handle in args.after]
+    waits = any(target.state is not ProcessState.EXITED for target in before)
     pid = Pid(call.machine.entropy.handle("p_"))
     network = args.network if args.network is not None else _listed(definition.network if definition else None)
     tools = args.tools if args.tools is not None else _listed(definition.tools if definition else None)
@@ -91,7 +93,8 @@ def _spawn(
         owner=owner,
         name=args.name or (definition.name if definition else pages.title_of(args.task)[:40]),
         agent=definition.name if definition else None,
-        state=ProcessState.READY,
+        state=ProcessState.BLOCKED if waits else ProcessState.READY,
+        waiting_for=dependents.waiting_text(before) if waits else None,
         model=chain[0],
         fallbacks=tuple(chain[1:]),
         priority=definition.priority
@@ -107,9 +110,23 @@ def _spawn(
     )
     open_account(tx, call, process, asked_budget(args.budget, definition.budget if definition else None))
     _first_pages(tx, call, process, args.task, definition)
+    dependents.follow(tx, process, before)
     call.subject = pid
     call.after.append(lambda: call.machine.process_changed(process))
     return r.SpawnResult(pid=pid, state=process.state, uri=f"aos://proc/{pid}")
+
+
+def _before(tx: Transaction, call: Call, handle: str) -> Process:
+    """Return a process that another starts after.
+
+    Raises:
+        NotFound: there is none that is the caller's.
+        Denied: it is the caller or above it, and would be waited for by what it waits for.
+    """
+    process = call.find(tx, handle)
+    if call.caller.pid is not None and table.is_within(tx, call.own(tx), process.pid):
+        raise Denied("An agent's child does not start after the agent.", "Name agents that you spawned.")
+    return process
 
 
 def _spawn_key(parent: Process | None, key: str | None) -> str | None:
@@ -203,7 +220,9 @@ async def _wait(call: Call, pids: list[str], *, timeout_s: float, any_one: bool)
     deadline = machine.clock.monotonic() + min(timeout_s, WAIT_S_MAX)
     found = await call.read(lambda tx: _look(tx, call, pids))
     if not _enough(found, any_one=any_one) and timeout_s > 0:
-        async with blocked(call, "agents " + ", ".join(pids) if pids else "a message"):
+        pids = [agent.pid for agent in found]
+        lends_to = [Pid(pid) for pid in pids]
+        async with blocked(call, "agents " + ", ".join(pids) if pids else "a message", lends_to):
             found, timed_out = await _watch(call, pids, deadline, any_one=any_one, mail=not _only_looks(call))
     else:
         timed_out = not _enough(found, any_one=any_one)
@@ -225,7 +244,7 @@ async def _until_ended(call: Call, pid: str, wait_s: float) -> r.AgentResult:
     """Wait for one agent alone: mail stays where it is. Never fails: whoever asks has a pid to be told of."""
     deadline = call.machine.clock.monotonic() + min(wait_s, WAIT_S_MAX)
     try:
-        async with blocked(call, f"agents {pid}"):
+        async with blocked(call, f"agents {pid}", [Pid(pid)]):
             found, _ = await _watch(call, [pid], deadline, any_one=False, mail=False)
     except Cancelled:
         found = await call.read(lambda tx: _look(tx, call, [pid]))
@@ -313,7 +332,7 @@ async def list_agents(call: Call, args: a.ListArgs) -> r.ListResult:
         accounts = tx.accounts_get([row.pid for row in rows])
         last = rows[-1] if len(rows) == args.limit else None
         return r.ListResult(
-            agents=[views.agent_row(row, accounts.get(row.pid)) for row in rows],
+            agents=[views.agent_row(row, accounts.get(row.pid), call.now) for row in rows],
             next_cursor=f"{last.created_at!r}~{last.pid}" if last else None,
         )
 
@@ -358,6 +377,8 @@ def _send(tx: Transaction, call: Call, target: Process, args: a.SignalArgs) -> P
         moved = table.transition(tx, target, ProcessState.READY, now=now)
     elif args.signal is Signal.CONT:
         moved = tx.process_put(replace(target, pending=None)) if target.pending is Signal.STOP else target
+    elif args.signal is Signal.TERM and dependents.has_yet_to_start(target):
+        moved = table.end(tx, target, now=now, code=ExitCode.TERMINATED, reason=reason)
     elif args.signal is Signal.STOP and target.state is ProcessState.READY:
         moved = table.transition(tx, target, ProcessState.STOPPED, now=now)
     elif args.signal is Signal.STOP:
@@ -425,6 +446,8 @@ async def read_process(call: Call, args: a.PidArgs) -> r.ProcessResult:
             **shown,
             model=process.model,
             priority=process.priority,
+            sched_class=sched_class(process.priority).name.lower(),
+            times=views.times(process, account, call.now),
             parent=process.parent,
             children=[child.pid for child in tx.process_children(process.pid)],
             program=process.program,

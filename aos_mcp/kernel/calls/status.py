@@ -27,6 +27,7 @@ async def kernel_status(call: Call, args: a.NoArgs) -> r.StatusResult:
             node=machine.node,
             uptime_s=round(machine.clock.now() - machine.started_at, 3),
             agents={state: count for state, count in tx.process_counts().items() if count},
+            policy=machine.policy,
             default_model=default,
             providers=[
                 r.ProviderRow(name=name, ready=ready, lane=_lane(machine, name))

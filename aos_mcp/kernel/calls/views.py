@@ -12,7 +12,9 @@ from aos_mcp.abi.message import Message
 from aos_mcp.abi.page import Page
 from aos_mcp.abi.process import Process
 from aos_mcp.context.tokens import count
+from aos_mcp.kernel import table
 from aos_mcp.kernel.budget import MICRO
+from aos_mcp.kernel.scheduler import units
 from aos_mcp.ports import Transaction
 
 RESULT_CHARS_SHOWN = 8_000
@@ -69,7 +71,20 @@ def result_page(tx: Transaction, process: Process) -> str | None:
     return found.page_id if found is not None else None
 
 
-def agent_row(process: Process, account: Account | None) -> r.AgentRow:
+def times(process: Process, account: Account | None, now: float) -> r.TimesResult:
+    """Show where a process's time went, its present state included."""
+    spent = table.spent(process, now)
+    return r.TimesResult(
+        waiting_s=round(spent.get("waiting_s", process.waiting_s), 3),
+        running_s=round(spent.get("running_s", process.running_s), 3),
+        blocked_s=round(spent.get("blocked_s", process.blocked_s), 3),
+        attained=units(account.used) if account is not None else 0,
+        preempted=process.preempted,
+        wasted_tokens=process.wasted_tokens,
+    )
+
+
+def agent_row(process: Process, account: Account | None, now: float) -> r.AgentRow:
     """Show one process as `list_agents` does."""
     return r.AgentRow(
         pid=process.pid,
@@ -81,6 +96,7 @@ def agent_row(process: Process, account: Account | None) -> r.AgentRow:
         waiting_for=process.waiting_for,
         exit_code=process.exit_code,
         usage=usage(account.used if account else None),
+        times=times(process, account, now),
     )
 
 

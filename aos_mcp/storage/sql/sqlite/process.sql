@@ -2,18 +2,20 @@
 INSERT INTO process (
     pid, parent, program, owner, name, agent, state, model, fallbacks, priority, depth, rights, workspace, step, position,
     waiting_for, pending, finishing, faults, wake_at, exit_code, exit_reason, result, fence, version, lease_holder,
-    lease_until, idempotency_key, forked_from, created_at, updated_at, ended_at
+    lease_until, idempotency_key, forked_from, created_at, updated_at, ended_at, since, ready_at, waiting_s, running_s,
+    blocked_s, preempted, wasted_tokens
 ) VALUES (
     :pid, :parent, :program, :owner, :name, :agent, :state, :model, :fallbacks, :priority, :depth, :rights, :workspace, :step,
     :position, :waiting_for, :pending, :finishing, :faults, :wake_at, :exit_code, :exit_reason, :result, :fence,
-    :version, :lease_holder, :lease_until, :idempotency_key, :forked_from, :created_at, :updated_at, :ended_at
+    :version, :lease_holder, :lease_until, :idempotency_key, :forked_from, :created_at, :updated_at, :ended_at, :since,
+    :ready_at, :waiting_s, :running_s, :blocked_s, :preempted, :wasted_tokens
 );
 
 -- name: process_get
 SELECT * FROM process WHERE pid = :pid;
 
 -- name: process_put
--- Renewal writes no new version, so a holder's own later write may carry an older lease: the longer one stays.
+-- What `process_note` counts stays as it is: it makes no new version. Renewal writes no new version either, so a holder's own later write may carry an older lease: the longer one stays.
 UPDATE process SET
     parent = :parent, program = :program, owner = :owner, name = :name, agent = :agent, state = :state, model = :model,
     fallbacks = :fallbacks,
@@ -26,7 +28,8 @@ UPDATE process SET
         ELSE :lease_until
     END,
     idempotency_key = :idempotency_key, forked_from = :forked_from, created_at = :created_at, updated_at = :updated_at,
-    ended_at = :ended_at
+    ended_at = :ended_at, since = :since, ready_at = :ready_at, waiting_s = :waiting_s, running_s = :running_s,
+    blocked_s = :blocked_s
 WHERE pid = :pid AND version = :version
 RETURNING version, lease_until;
 
@@ -81,13 +84,9 @@ WHERE parent = :parent AND state IN (SELECT value FROM json_each(:states));
 -- name: process_counts
 SELECT state, count(*) AS n FROM process GROUP BY state;
 
--- name: process_ready
-SELECT pid, program, owner, priority, updated_at, created_at FROM process
-WHERE state = 'ready' AND (wake_at IS NULL OR wake_at <= :now)
-ORDER BY updated_at, pid LIMIT :limit;
-
 -- name: process_leased
-SELECT * FROM process WHERE state IN ('running', 'blocked') ORDER BY pid;
+-- What has yet to start after others is blocked too, and nobody holds it.
+SELECT * FROM process WHERE state IN ('running', 'blocked') AND lease_holder IS NOT NULL ORDER BY pid;
 
 -- name: process_renew
 UPDATE process SET lease_until = max(coalesce(lease_until, :until), :until) WHERE lease_holder = :holder;

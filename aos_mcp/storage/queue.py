@@ -1,0 +1,116 @@
+# ruff: noqa: D102 - what each verb must hold is said once, at the same name in `ports.queue`.
+"""The verbs about the queue, over the statements of `queue.sql`: a part of what `storage.store` is made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from aos_mcp.abi.handle import Pid
+from aos_mcp.abi.process import Candidate, Process
+from aos_mcp.abi.scheduling import Pick, Share, SizeHint, Work
+from aos_mcp.storage import rows
+from aos_mcp.storage.connection import Connection, Row
+
+
+class QueueTransaction:
+    """The part of a transaction that is about who runs when."""
+
+    _at: Connection
+
+    def process_ready(self, now: float, *, among: Sequence[Pid] | None = None, limit: int) -> list[Candidate]:
+        values: rows.Values = {"now": now, "limit": limit}
+        if among is None:
+            found = self._at.all("process_ready", values)
+        else:
+            found = self._at.all("process_ready_among", {**values, "pids": json.dumps(list(among))})
+        return [_candidate_from(row) for row in found]
+
+    def process_work(self, pids: Sequence[Pid]) -> Mapping[Pid, Work]:
+        found = self._at.all("process_work", {"pids": json.dumps(list(pids))})
+        return {row["account"]: _work_from(row) for row in found}
+
+    def process_note(self, pid: Pid, *, wasted_tokens: int = 0, preempted: int = 0) -> None:
+        values: rows.Values = {"pid": pid, "wasted_tokens": wasted_tokens, "preempted": preempted}
+        self._at.execute("process_note", values)
+
+    def share_list(self, names: Sequence[str]) -> Mapping[str, Share]:
+        found = self._at.all("share_list", {"names": json.dumps(list(names))})
+        return {row["name"]: Share(name=row["name"], served=row["served"], floor=row["floor"]) for row in found}
+
+    def share_put(self, share: Share) -> None:
+        self._at.execute("share_put", {"name": share.name, "served": share.served, "floor": share.floor})
+
+    def share_charge(self, pid: Pid, served: float) -> None:
+        self._at.execute("share_charge", {"pid": pid, "served": served})
+
+    def hint_get(self, agent: str, model: str) -> SizeHint | None:
+        row = self._at.one("hint_get", {"agent": agent, "model": model})
+        if row is None:
+            return None
+        return SizeHint(
+            agent=row["agent"],
+            model=row["model"],
+            turns=row["turns"],
+            turn_units=row["turn_units"],
+            runs=row["runs"],
+        )
+
+    def hint_put(self, hint: SizeHint) -> None:
+        values: rows.Values = {
+            "agent": hint.agent,
+            "model": hint.model,
+            "turns": hint.turns,
+            "turn_units": hint.turn_units,
+            "runs": hint.runs,
+        }
+        self._at.execute("hint_put", values)
+
+    def pick_insert(self, pick: Pick) -> None:
+        self._at.execute("pick_insert", {"pid": pick.pid, "since": pick.since, "at": pick.at, "why": pick.why})
+
+    def pick_list(self, pids: Sequence[Pid], *, limit: int) -> list[Pick]:
+        wanted = json.dumps(list(pids)) if pids else None
+        found = self._at.all("pick_list", {"pids": wanted, "limit": limit})
+        return [Pick(pid=row["pid"], since=row["since"], at=row["at"], why=row["why"]) for row in reversed(found)]
+
+    def pick_prune(self, keep: int) -> int:
+        return self._at.execute("pick_prune", {"keep": keep})
+
+    def dependency_insert(self, pid: Pid, target: Pid) -> None:
+        self._at.execute("dependency_insert", {"pid": pid, "target": target})
+
+    def dependency_targets(self, pid: Pid) -> list[Process]:
+        return [rows.process_from(row) for row in self._at.all("dependency_targets", {"pid": pid})]
+
+    def dependency_of(self, target: Pid) -> list[Pid]:
+        return [row["pid"] for row in self._at.all("dependency_of", {"target": target})]
+
+    def dependency_take(self, pid: Pid) -> None:
+        self._at.execute("dependency_take", {"pid": pid})
+
+    def dependency_waiting(self) -> list[tuple[Pid, int, Pid]]:
+        return [(row["pid"], row["priority"], row["target"]) for row in self._at.all("dependency_waiting", {})]
+
+
+def _candidate_from(row: Row) -> Candidate:
+    return Candidate(
+        pid=row["pid"],
+        program=row["program"],
+        owner=row["owner"],
+        priority=row["priority"],
+        ready_at=row["ready_at"],
+        created_at=row["created_at"],
+    )
+
+
+def _work_from(row: Row) -> Work:
+    return Work(
+        turns=row["turns"],
+        input_tokens=row["input_tokens"],
+        output_tokens=row["output_tokens"],
+        turns_left=row["turns_left"],
+        tokens_left=row["tokens_left"],
+        usual_turns=row["usual_turns"],
+        usual_turn_units=row["usual_turn_units"],
+    )
