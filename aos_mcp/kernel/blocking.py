@@ -10,7 +10,7 @@ import anyio
 
 from aos_mcp.abi.errors import AosError, Cancelled
 from aos_mcp.abi.handle import Pid
-from aos_mcp.abi.process import Process, ProcessState, Signal, sched_class
+from aos_mcp.abi.process import Process, ProcessState, SchedClass, Signal, sched_class
 from aos_mcp.kernel import table
 from aos_mcp.kernel.call import Call
 from aos_mcp.kernel.machine import Machine
@@ -33,19 +33,18 @@ async def blocked(call: Call, waiting_for: str, lends_to: Sequence[Pid] = ()) ->
         return
     machine, pid = call.machine, call.caller.pid
     goes_on = False
-    lent: Sequence[Pid] = ()
     machine.blocked[pid] += 1
     try:
+        _lend(machine, pid, sched_class((await call.read(call.own)).priority), lends_to)
         if machine.blocked[pid] == 1:
             await _move(call, pid, ProcessState.BLOCKED, waiting_for)
-        lent = _lend(machine, pid, await call.read(call.own), lends_to) if lends_to else ()
         yield
         goes_on = True
     except AosError:
         goes_on = True
         raise
     finally:
-        _take_back(machine, pid, lent)
+        _take_back(machine, pid, lends_to)
         machine.blocked[pid] -= 1
         last = machine.blocked[pid] <= 0
         if last:
@@ -55,12 +54,11 @@ async def blocked(call: Call, waiting_for: str, lends_to: Sequence[Pid] = ()) ->
             await _move(call, pid, ProcessState.RUNNING, None)
 
 
-def _lend(machine: Machine, pid: Pid, process: Process, targets: Sequence[Pid]) -> Sequence[Pid]:
-    """Have the scheduler know what a process waits for. Several waits of one turn add up."""
-    known = machine.waits.get(pid, Wait(sched_class(process.priority), ()))
-    machine.waits[pid] = Wait(known.sched_class, (*known.targets, *targets))
-    machine.wake()
-    return targets
+def _lend(machine: Machine, pid: Pid, level: SchedClass, targets: Sequence[Pid]) -> None:
+    """Have the scheduler know what a process waits for, before its place is free. Several waits of one turn add up."""
+    if targets:
+        known = machine.waits.get(pid, Wait(level, ()))
+        machine.waits[pid] = Wait(level, (*known.targets, *targets))
 
 
 def _take_back(machine: Machine, pid: Pid, targets: Sequence[Pid]) -> None:

@@ -123,6 +123,7 @@ class Loop:
             machine.blocked.pop(process.pid, None)
             machine.waits.pop(process.pid, None)
             machine.expected.pop(process.pid, None)
+            machine.levels.pop(process.pid, None)
             machine.metrics.run_seconds.labels(level, machine.policy).observe(machine.clock.monotonic() - started)
             machine.wake(process.pid)
 

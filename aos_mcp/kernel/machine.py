@@ -18,7 +18,7 @@ from aos_mcp.abi.audit import AuditEntry
 from aos_mcp.abi.definition import AgentDefinition
 from aos_mcp.abi.event import Event, EventKind
 from aos_mcp.abi.handle import Pid
-from aos_mcp.abi.process import Process, ProcessState
+from aos_mcp.abi.process import Process, ProcessState, SchedClass
 from aos_mcp.abi.sandbox import SandboxProof
 from aos_mcp.abi.settings import Settings
 from aos_mcp.kernel.admission import Admission
@@ -95,6 +95,8 @@ class Machine:
     """The scheduler's; the configured one, or what it was switched to since."""
     waits: dict[Pid, Wait] = field(default_factory=dict)
     """Processes that wait for others, which are lent their class."""
+    levels: dict[Pid, SchedClass] = field(default_factory=dict)
+    """The class in which each turn under way was picked: its own, or one it was lent."""
     expected: dict[Pid, tuple[str, Pid, float]] = field(default_factory=dict)
     """Owner, program and expected units of each turn under way, until its call is settled."""
     served: set[tuple[str, Pid]] = field(default_factory=set)

@@ -21,7 +21,7 @@ from aos_mcp.abi.event import Event, EventKind
 from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.journal import MODEL_CALL, EffectClass, Step, StepState
 from aos_mcp.abi.limits import MODEL_CALL_S
-from aos_mcp.abi.process import Process, sched_class
+from aos_mcp.abi.process import Process, SchedClass
 from aos_mcp.context.layout import encode_reply
 from aos_mcp.context.tokens import count
 from aos_mcp.kernel import budget, journal, table
@@ -221,9 +221,9 @@ class ModelCall:
             journal.finish(tx, self._step, state=state, result=body, now=self._machine.clock.now())
 
 
-def order_of(priority: int, first_at: float) -> tuple[float, ...]:
+def order_of(level: SchedClass, first_at: float) -> tuple[float, ...]:
     """Return a call's place in its lane's queue: by class, then by when it first came (seconds since the epoch)."""
-    return (sched_class(priority), first_at)
+    return (level, first_at)
 
 
 def estimate(prompt: Prompt) -> int:

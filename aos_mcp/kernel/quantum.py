@@ -21,7 +21,7 @@ from aos_mcp.abi.journal import FALLBACK, EffectClass
 from aos_mcp.abi.limits import MOUNT_WAKE_S
 from aos_mcp.abi.message import Message
 from aos_mcp.abi.page import OUTSIDE, Page, PageKind
-from aos_mcp.abi.process import ExitCode, Process, ProcessState, Signal
+from aos_mcp.abi.process import ExitCode, Process, ProcessState, Signal, sched_class
 from aos_mcp.context.layout import decode_reply, encode_reply, lay_out
 from aos_mcp.context.page_table import resident_tokens
 from aos_mcp.context.replacement import choose_victims, may_compact
@@ -169,7 +169,7 @@ class Quantum:
             model,
             info,
             account=self._pid,
-            order=order_of(self._process.priority, machine.clock.now()),
+            order=self._order(),
             faults=self._process.faults,
             has_next=bool(self._process.fallbacks),
         )
@@ -188,6 +188,11 @@ class Quantum:
         self._process = process
         machine.process_changed(process, TURN)
         return page, completion.reply.requests
+
+    def _order(self) -> tuple[float, ...]:
+        process = self._process
+        level = self._machine.levels.get(process.pid, sched_class(process.priority))
+        return order_of(level, process.ready_at if process.ready_at is not None else process.created_at)
 
     async def _compact(self, table_: list[Page], window: int, info: ModelInfo, tools: Sequence[ToolSpec]) -> list[Page]:
         """Let pages leave where they must, or where it pays: a cache that is cold anyway makes it free."""

@@ -80,6 +80,7 @@ class Queue:
         one = choice.candidate
         self._picks += 1
         self._ready.pop(one.pid, None)
+        self._machine.levels[one.pid] = one.sched_class
         self._machine.expected[one.pid] = (one.owner, one.program, one.turn_units)
 
     def keep(self, tx: Transaction, choices: Sequence[Choice]) -> None:

@@ -16,6 +16,7 @@ from aos_mcp.abi.budget import WORKSPACE_ACCOUNT
 from aos_mcp.abi.completion import Completion, Prompt, Reply, Turn
 from aos_mcp.abi.errors import Invalid, ModelError
 from aos_mcp.abi.limits import COMPLETE_PATIENCE_S
+from aos_mcp.abi.process import sched_class
 from aos_mcp.kernel.call import Call, check_model
 from aos_mcp.kernel.calls import views
 from aos_mcp.kernel.calls.attachments import check_inputs, turn_of
@@ -35,7 +36,7 @@ async def complete(call: Call, args: a.CompleteArgs) -> r.CompleteResult:
     if args.model is not None:
         for name in chain:
             check_model(call, name)
-    prompt, order = await _prompt(call, args), order_of(args.priority, call.now)
+    prompt, order = await _prompt(call, args), order_of(sched_class(args.priority), call.now)
     one, completion = await _patiently(call, chain, prompt, order)
     if prompt.output_schema is None:
         result = _result(completion, text=completion.reply.text)
