@@ -231,7 +231,7 @@ class _Connection:
     def _is_for_operator(self, name: str) -> bool:
         """Tell whether the command line makes a call that is no tool. The gate asks again."""
         row = TABLE.get(name)
-        return row is not None and row.audience is Audience.OPERATORS and self._caller.kind is CallerKind.OPERATOR
+        return row is not None and row.audience is not Audience.AGENTS and self._caller.kind is CallerKind.OPERATOR
 
     async def _act(self, ctx: Context, params: types.CallToolRequestParams) -> BaseModel:
         return await self._surface.syscall(

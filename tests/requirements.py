@@ -67,6 +67,8 @@ STDIO = "tests/proxy/test_mounts_stdio.py::test_"
 HTTP_MOUNT = "tests/proxy/test_mounts_http.py::test_"
 DEFINED = "tests/proxy/test_mount_definitions.py::test_"
 TARGETS = "tests/proxy/test_mount_targets.py::test_"
+UNKNOWN = "tests/kernel/test_unknown_outcomes.py::test_"
+RECONCILES = "tests/cli/test_commands.py::test_a_call_that_was_cut_off_is_settled_from_the_command_line"
 OLD = "tests/kernel/test_old_stores.py::test_"
 ORPHANS = "tests/proxy/test_mount_orphans.py::test_"
 IMPORTED = "tests/proxy/test_host_config.py::test_"
@@ -116,6 +118,19 @@ REQUIREMENTS: tuple[Requirement, ...] = (
     kept("budget-subtree", "1", "Budgets hold on the agent, its subtree and the workspace.",
          LIMITS + "a_child_spends_its_parents_budget_too",
          LIMITS + "a_spawn_asks_for_no_more_than_the_workspace_has"),
+    kept("effects-reconciled", "1",
+         "Of an unknown effect the agent and the host are told, may look, and say: it happened, do it, or give up.",
+         UNKNOWN + "a_server_killed_in_a_call_leaves_a_question_and_the_answer_reaches_the_agent",
+         UNKNOWN + "what_did_not_happen_is_done_by_the_agent_when_a_person_says_so",
+         UNKNOWN + "an_agent_that_has_looked_reconciles_its_own_step_and_no_other",
+         UNKNOWN + "a_kernel_killed_in_an_agents_command_does_it_again_only_when_told_to",
+         RECONCILES),
+    kept("effects-hosts", "1", "What a host had under way when the kernel died is asked about too.",
+         UNKNOWN + "what_a_host_had_cut_off_is_asked_about_too",
+         UNKNOWN + "a_kernel_killed_in_a_hosts_command_asks_about_it_at_the_next_boot"),
+    kept("effects-keys", "6 journal", "Downstreams get an idempotency key, the same one when a call is made again.",
+         UNKNOWN + "a_call_made_again_after_a_crash_has_the_key_of_the_first",
+         UNKNOWN + "a_tool_with_a_place_for_a_key_gets_it_and_keeps_one_it_was_given"),
     kept("outlive-host", "1", "Agents outlive the host that spawned them.",
          SHIM + "an_agent_outlives_the_host_that_spawned_it", CLAUDE + "agents_outlive_the_host_that_spawned_them"),
     kept("one-kernel", "1", "One kernel serves many hosts.",

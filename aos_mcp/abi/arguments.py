@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from aos_mcp.abi import limits
 from aos_mcp.abi.capability import IsolationLevel
+from aos_mcp.abi.journal import Outcome
 from aos_mcp.abi.page import PageKind
 from aos_mcp.abi.process import ProcessState, Signal
 
@@ -237,9 +238,18 @@ class AnswerArgs(Args):
     """Arguments of `answer_approval`."""
 
     approval_id: Handle
-    decision: Literal["allow", "deny"]
+    decision: Annotated[Literal["allow", "deny", "done"], Field(description="done: a cut call did happen, see note")]
     remember: bool = False
     note: Annotated[Text, Field(max_length=2_000)] | None = None
+
+
+class ReconcileArgs(Args):
+    """Arguments of `reconcile`."""
+
+    step: Annotated[int, Field(ge=0, description="as the unknown_outcome error names it")]
+    outcome: Annotated[Outcome, Field(description="done: it happened; redo: it did not; give_up: cannot be found out")]
+    note: Annotated[Text, Field(max_length=20_000, description="its result, or why")] | None = None
+    pid: PidOrPrefix | None = None
 
 
 class ReadAuditArgs(Args):

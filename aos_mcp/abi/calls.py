@@ -132,6 +132,13 @@ ROWS: tuple[Syscall, ...] = (
         audience=Audience.HOSTS,
     ),
     Syscall(
+        name="reconcile",
+        title="Reconcile a step",
+        summary="Say what became of a call that ended in unknown_outcome, once you have looked.",
+        args=a.ReconcileArgs, result=r.ReconcileResult, reach=Reach.WRITE, effect=IDEMPOTENT, category="process",
+        tool=False, function=True, errors=(E.CONFLICT,),
+    ),
+    Syscall(
         name="exit",
         title="Exit",
         summary="End yourself with a result. Call it when the task is done or cannot be done.",

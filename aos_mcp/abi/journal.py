@@ -30,6 +30,19 @@ class StepState(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Outcome(StrEnum):
+    """What somebody found out about a step of unknown outcome."""
+
+    DONE = "done"
+    """It happened."""
+    REDO = "redo"
+    """It did not, and is to be done."""
+    GIVE_UP = "give_up"
+    """Nobody will find out; it is left as it is."""
+
+
+HOST_JOURNAL = "host:"
+"""`Step.pid` of a host's act is this and the person it works for."""
 MODEL_CALL = "model"
 """`Step.call` of a model turn; every other step names a syscall."""
 

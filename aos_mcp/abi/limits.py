@@ -10,6 +10,7 @@ PROCESS_DEPTH_MAX = 8  # A tree deeper than this has always been a loop of agent
 PROCESS_LIVE_MAX = 2_000  # Two thousand agents fit in memory on two cores; more is a fork bomb.
 PROCESS_CHILDREN_MAX = 256  # Of one parent, alive at once.
 QUANTA_INFLIGHT_MAX = 512  # Turns under way at once in one kernel; the providers' limits are far lower.
+RECOVERED_PER_COMMIT = 200  # Processes taken over in one transaction at boot; a death in it repeats no more than this.
 LEASE_S = 15.0  # A kernel that is silent for this long has lost its processes.
 LEASE_RENEW_S = LEASE_S / 3  # Two renewals may be lost before a lease ends.
 PICKS_KEPT = 20_000  # Decisions of the scheduler on record, for the timeline: a few MB, hours of common use.
@@ -126,6 +127,7 @@ TOOL_DESCRIPTION_CHARS_MAX = 2_048
 
 # Approvals and audit -------------------------------------------------------------------------------------------------
 APPROVAL_TTL_S = 24 * 3_600.0
+UNKNOWN_TTL_S = 365 * 24 * 3_600.0  # Whether something happened is worth knowing for as long as records are kept.
 APPROVALS_PENDING_MAX = 1_000
 AUDIT_SEAL_S = 0.5  # Staged records are sealed at least this often; the promise is one second.
 AUDIT_SEAL_BATCH = 2_000

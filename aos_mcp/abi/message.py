@@ -7,10 +7,13 @@ from dataclasses import dataclass
 HOST = "host"
 """The recipient that stands for whoever drives the kernel from outside."""
 
+KERNEL = "kernel"
+"""The sender of what the kernel itself has to tell."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One message. `sender` and `recipient` are pids or `HOST`; `taken_at` is set once it was delivered."""
+    """One message. `sender` is a pid, `HOST` or `KERNEL`, `recipient` a pid or `HOST`; `taken_at`: delivered."""
 
     message_id: str
     owner: str

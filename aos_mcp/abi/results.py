@@ -68,7 +68,10 @@ class MessageResult(Result):
 
 
 class AgentResult(Result):
-    """One agent as `wait_agent` reports it. A long `result` is cut; `result_page` has all of it."""
+    """One agent as `wait_agent` reports it. A long `result` is cut; `result_page` has all of it.
+
+    `unknown_steps`: of its calls, those that may have happened or not; see the open approvals.
+    """
 
     pid: str
     name: str
@@ -80,6 +83,7 @@ class AgentResult(Result):
     waiting_for: str | None = None
     usage: UsageResult = UsageResult()
     replayed: bool = False
+    unknown_steps: list[int] = []
 
 
 class WaitResult(Result):
@@ -103,6 +107,7 @@ class AgentRow(Result):
     exit_code: ExitCode | None = None
     usage: UsageResult = UsageResult()
     times: TimesResult = TimesResult()
+    unknown_steps: list[int] = []
 
 
 class ListResult(Result):
@@ -250,6 +255,14 @@ class AnswerResult(Result):
 
     approval_id: str
     state: ApprovalState
+
+
+class ReconcileResult(Result):
+    """Answer of `reconcile`: what the step is now; `failed` for one that did not happen."""
+
+    pid: str
+    step: int
+    state: StepState
 
 
 class AuditRow(Result):

@@ -52,6 +52,8 @@ class Syscall:
     """Audit category."""
     audience: Audience = Audience.ALL
     tool: bool = True
+    function: bool | None = None
+    """Whether agents are offered it as a function; None: where it is a tool, and where it is for agents only."""
     resource: str | None = None
     blocking: bool = False
     """May wait for something other than a device: the process is BLOCKED meanwhile."""

@@ -28,13 +28,19 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command("allow")
 def allow(approval_id: ApprovalId, remember: Remember = False, note: Note = None, as_json: AsJson = False) -> None:
-    """Allow what was asked for; once, unless --remember."""
+    """Allow what was asked for, once, unless --remember; have a call that was cut off and did not happen be made."""
     _answer(approval_id, "allow", remember, note, as_json)
+
+
+@app.command("done")
+def done(approval_id: ApprovalId, note: Note = None, as_json: AsJson = False) -> None:
+    """Say that a call that was cut off did happen; the note is what it gave."""
+    _answer(approval_id, "done", False, note, as_json)
 
 
 @app.command("deny")
 def deny(approval_id: ApprovalId, remember: Remember = False, note: Note = None, as_json: AsJson = False) -> None:
-    """Deny what was asked for."""
+    """Deny what was asked for; leave a call that was cut off as it is."""
     _answer(approval_id, "deny", remember, note, as_json)
 
 

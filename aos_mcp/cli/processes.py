@@ -1,4 +1,4 @@
-"""Commands about agents: run, ps, wait, signal, send, checkpoint, restore."""
+"""Commands about agents: run, ps, wait, signal, send, reconcile, checkpoint, restore."""
 
 from __future__ import annotations
 
@@ -88,11 +88,35 @@ def agent_table(answer: Json) -> str:
             str(row["usage"]["turns"]),
             output.count(row["usage"]["input_tokens"] + row["usage"]["output_tokens"]),
             output.money(row["usage"]["usd"]),
-            row.get("waiting_for") or "",
+            _attention(row),
         )
         for row in answer["agents"]
     ]
     return output.table(headings, rows)
+
+
+def _attention(row: Json) -> str:
+    """Say what an agent waits for, and which of its steps somebody has to look at."""
+    unknown = ", ".join(str(step) for step in row.get("unknown_steps", ()))
+    asked = f"an answer about step {unknown} (aos approvals)" if unknown else ""
+    return "; ".join(part for part in (row.get("waiting_for") or "", asked) if part)
+
+
+def reconcile(
+    pid: Pid,
+    step: Annotated[int, typer.Argument(metavar="STEP", min=0, help="A step that `aos logs` shows as unknown.")],
+    done: Annotated[str | None, typer.Option("--done", metavar="RESULT", help="It happened, and gave this.")] = None,
+    redo: Annotated[bool, typer.Option("--redo", help="It did not happen: have it done.")] = False,
+    give_up: Annotated[bool, typer.Option("--give-up", help="Nobody will find out: leave it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what became of a call that was cut off, once you have looked. Nothing else makes it again."""
+    if sum((done is not None, redo, give_up)) != 1:
+        raise typer.BadParameter("say one of the three", param_hint="--done, --redo, --give-up")
+    outcome = "done" if done is not None else "redo" if redo else "give_up"
+    with session.kernel(as_json) as client:
+        answer = client.call("reconcile", {"pid": pid, "step": step, "outcome": outcome, "note": done})
+        output.show(answer, as_json, lambda a: f"step {a['step']} of {output.short(a['pid'])}: {a['state']}")
 
 
 def wait(

@@ -11,6 +11,7 @@ from aos_mcp.abi.limits import APPROVAL_TTL_S, APPROVALS_PENDING_MAX
 from aos_mcp.abi.process import Process, ProcessState
 from aos_mcp.kernel.blocking import blocked, refuse_when_finishing, until_changed
 from aos_mcp.kernel.call import Call
+from aos_mcp.kernel.journal import RECONCILE_CALL
 from aos_mcp.ports import Transaction
 from aos_mcp.security.policy import Action, action_digest, question
 
@@ -65,7 +66,9 @@ def withdraw(tx: Transaction, now: float) -> None:
 
 
 def asker_ended(tx: Transaction, approval: Approval) -> bool:
-    """Tell whether a question is of an agent that is no more."""
+    """Tell whether a question is of an agent that is no more. What may have happened is asked about all the same."""
+    if approval.call == RECONCILE_CALL:
+        return False
     asker = tx.process_get(approval.pid) if approval.pid is not None else None
     return asker is not None and asker.state is ProcessState.EXITED
 

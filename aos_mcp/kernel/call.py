@@ -41,6 +41,8 @@ class Call:
     arguments: Mapping[str, object]
     progress: Progress | None
     request_id: str | None = None
+    key: str = ""
+    """Of an act: what tells a downstream that two calls of it are one; the same when a later turn makes it again."""
     fence: int = 0
     """Of an agent's turn: writes are refused when it is no longer the process's."""
     subject: str = ""

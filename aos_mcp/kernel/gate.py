@@ -18,7 +18,8 @@ from pydantic import BaseModel, ValidationError
 
 from aos_mcp.abi.calls import TABLE
 from aos_mcp.abi.capability import Caller, CallerKind
-from aos_mcp.abi.errors import AosError, Cancelled, Denied, Internal, Invalid, NotFound
+from aos_mcp.abi.errors import AosError, Cancelled, Denied, ErrorCode, Internal, Invalid, NotFound
+from aos_mcp.abi.event import Event, EventKind
 from aos_mcp.abi.journal import EffectClass, Step, StepState
 from aos_mcp.abi.limits import MOUNT_WAKE_S
 from aos_mcp.abi.process import Process
@@ -46,6 +47,7 @@ ALWAYS_GRANTED = frozenset(
         "list_agents",
         "search_tools",
         "call_tool",
+        "reconcile",
     }
 )
 """What an agent may always call: it touches only what is its own. `call_tool` is checked by the tool's own name."""
@@ -190,11 +192,13 @@ class Gate:
         effect = self._effect(call)
         unsafe = effect is EffectClass.UNSAFE
 
-        def before(tx: Transaction) -> Step | None:
+        def before(tx: Transaction) -> Step:
             if unsafe:
                 tx.audit_stage(call.entry("intent"))
             if call.caller.pid is None:
-                return None
+                return journal.begin_host(
+                    tx, call.caller.principal, call=call.row.name, effect=effect, intent=call.intent(), now=call.now
+                )
             return journal.begin(
                 tx,
                 call.own(tx),
@@ -209,20 +213,33 @@ class Gate:
         if unsafe or call.caller.pid is not None:
             with anyio.CancelScope(shield=True):  # an intent that is committed is known here, so that it is settled
                 step = await self._machine.store.write(before, flush=unsafe)
+                call.key = step.idempotency_key
         try:
             with self._machine.acting(call.caller.pid):
                 result = await handler(call, args)
         except AosError as failure:
             error = failure
+            if step is not None and may_have_happened(step, error):
+                error.hint = f"{error.hint} {_how_to_settle(step, call)}"
             await self._settled(call, lambda tx: self._ended(tx, call, step, error))
+            self._ask(step, error)
             raise
         except BaseException as cut:
             how = "internal" if isinstance(cut, Exception) else "cancelled"
             if isinstance(cut, table.Superseded):
                 how = "superseded"
             await self._settled(call, lambda tx: self._cut(tx, call, step, how))
+            self._ask(step, None)
             raise
         return await self._settled(call, lambda tx: self._done(tx, call, step, result))
+
+    def _ask(self, step: Step | None, error: AosError | None) -> None:
+        """Have whoever listens look at the questions, where an act has left one."""
+        if step is None or not may_have_happened(step, error):
+            return
+        question = journal.question_about(step.pid, step.number)
+        event = Event(kind=EventKind.APPROVAL, subject=question, owner="", uris=("aos://approvals",))
+        self._machine.bus.publish(event)
 
     async def _settled(self, call: Call, work: Callable[[Transaction], T]) -> T:
         """Put the end of an act on record, whatever becomes of its caller meanwhile: it has happened."""
@@ -239,7 +256,7 @@ class Gate:
     def _cut(self, tx: Transaction, call: Call, step: Step | None, how: str) -> None:
         """Settle an act that was cut: unsafe, it may have happened; otherwise a later turn makes it again."""
         process = tx.process_get(step.pid) if step is not None else None
-        if step is not None and process is not None and process.fence == step.fence:
+        if step is not None and (process is None or process.fence == step.fence):
             journal.cut(tx, step, now=call.now)
         tx.audit_stage(call.entry(how))
 
@@ -248,7 +265,7 @@ class Gate:
         code = outcome.code if isinstance(outcome, AosError) else "ok"
         if step is not None:
             state = StepState.FAILED if failed else StepState.DONE
-            if code == "unknown_outcome":
+            if isinstance(outcome, AosError) and may_have_happened(step, outcome):
                 state = StepState.UNKNOWN
             body = error_body(outcome) if isinstance(outcome, AosError) else dumped(outcome)
             journal.finish(tx, step, state=state, result=body, now=call.now)
@@ -283,6 +300,19 @@ def is_audience(row: Syscall, caller: Caller) -> bool:
     if row.audience is Audience.OPERATORS:
         return caller.kind in {CallerKind.OPERATOR, CallerKind.KERNEL}
     return True
+
+
+def may_have_happened(step: Step, error: AosError | None) -> bool:
+    """Tell whether nobody knows what became of an act that ended in this error, or was cut."""
+    if error is not None and error.code is ErrorCode.UNKNOWN_OUTCOME:
+        return True
+    return step.effect is EffectClass.UNSAFE and (error is None or error.code is ErrorCode.TIMED_OUT)
+
+
+def _how_to_settle(step: Step, call: Call) -> str:
+    if call.caller.pid is not None:
+        return f"Then say what you found: reconcile(step={step.number}, outcome=…)."
+    return f"Once you know, answer {journal.question_about(step.pid, step.number)}: done, allow (do it) or deny."
 
 
 def decode(row: Syscall, arguments: Mapping[str, object]) -> BaseModel:

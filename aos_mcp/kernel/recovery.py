@@ -6,11 +6,12 @@ The work is proportional to what was running, not to history: only leased proces
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 from aos_mcp.abi.audit import AuditEntry
 from aos_mcp.abi.handle import Pid
-from aos_mcp.abi.limits import PROCESS_LIVE_MAX
+from aos_mcp.abi.limits import RECOVERED_PER_COMMIT
 from aos_mcp.abi.process import ProcessState
 from aos_mcp.kernel import budget, journal, table
 from aos_mcp.kernel.machine import Machine
@@ -20,19 +21,32 @@ from aos_mcp.ports import Transaction
 async def recover(machine: Machine) -> int:
     """Take over what a dead kernel left: charge its open reservations in full, free its processes under a new fence.
 
-    Returns how many processes were taken over.
+    Acts of hosts that were under way become unknown, as those of agents do. Returns how many processes were taken over.
     """
     await machine.store.write(_charge_open_reservations)
+    await machine.store.write(partial(_settle_hosts, now=machine.clock.now()))
     machine.alarm = await machine.store.read(_next_alarm)
-    leased = await machine.store.read(lambda tx: tx.process_leased())
-    for process in leased:
-        await machine.store.write(partial(take_over, machine=machine, pid=process.pid))
+    leased = [process.pid for process in await machine.store.read(lambda tx: tx.process_leased())]
+    for start in range(0, len(leased), RECOVERED_PER_COMMIT):
+        some = leased[start : start + RECOVERED_PER_COMMIT]
+        await machine.store.write(partial(_take_over_all, machine=machine, pids=some))
     return len(leased)
 
 
 def _next_alarm(tx: Transaction) -> float:
-    ready = tx.process_list(states=[ProcessState.READY], limit=PROCESS_LIVE_MAX)
-    return min((process.wake_at for process in ready if process.wake_at is not None), default=math.inf)
+    alarm = tx.process_alarm()
+    return math.inf if alarm is None else alarm
+
+
+def _take_over_all(tx: Transaction, machine: Machine, pids: Sequence[Pid]) -> None:
+    for pid in pids:
+        take_over(tx, machine, pid)
+
+
+def _settle_hosts(tx: Transaction, now: float) -> None:
+    """Settle what hosts had under way: whoever asked is gone, and is told by the question that is left."""
+    for step in tx.step_unowned():
+        journal.cut(tx, step, now=now)
 
 
 def _charge_open_reservations(tx: Transaction) -> None:

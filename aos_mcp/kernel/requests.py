@@ -141,7 +141,7 @@ class Requests:
             return step.call, error_body(
                 UnknownOutcome(
                     f"The kernel stopped while {step.call} (step {step.number}) was under way; it may have happened.",
-                    "Look at the state of things before you do it again.",
+                    f"Look at the state of things, then say what you found: reconcile(step={step.number}, outcome=…).",
                 )
             )
         return None

@@ -46,7 +46,7 @@ def tool_specs(process: Process, mounted: Sequence[MountedTool]) -> tuple[ToolSp
         _spec(row)
         for row in ROWS
         if row.audience is not Audience.HOSTS
-        and (row.tool or row.audience is Audience.AGENTS)
+        and (row.tool or row.audience is Audience.AGENTS if row.function is None else row.function)
         and (row.name in ALWAYS_GRANTED or may_call(process.rights, row.name))
         and (row.name != "spawn_agent" or process.rights.spawn)
     ]
@@ -70,6 +70,8 @@ def result_text(call: str, body: bytes) -> tuple[str, bool]:
     value = cast("Mapping[str, JsonValue]", json.loads(body))
     if set(value) == {"code", "message", "hint"}:
         return f"{value['code']}: {value['message']} {value['hint']}".rstrip(), True
+    if set(value) == {"reconciled"}:
+        return str(value["reconciled"]), False
     if call == "call_tool":
         return _downstream(value)
     if call == "page_in":

@@ -82,6 +82,10 @@ class Transaction(QueueTransaction, Protocol):
         """Return the RUNNING and BLOCKED rows that somebody has a lease of."""
         ...
 
+    def process_alarm(self) -> float | None:
+        """Return the earliest `wake_at` of a READY row; None where none backs off."""
+        ...
+
     def process_renew(self, holder: str, until: float) -> int:
         """Extend every lease that `holder` holds, without a new version; return how many."""
         ...
@@ -155,6 +159,14 @@ class Transaction(QueueTransaction, Protocol):
 
     def step_open(self, pid: Pid) -> list[Step]:
         """Return the steps in INTENT, in order."""
+        ...
+
+    def step_unowned(self) -> list[Step]:
+        """Return the steps in INTENT that are no process's: hosts' acts that are under way, or were."""
+        ...
+
+    def step_unknown(self, pids: Sequence[Pid]) -> Mapping[Pid, list[int]]:
+        """Return the numbers of the steps in UNKNOWN of each of these that has some."""
         ...
 
     # Pages

@@ -46,8 +46,9 @@ def _recover(given: Mapping[str, str]) -> str:
     return (
         "Find out what needs attention in the kernel. Read kernel_status and list_agents. For every agent that failed, "
         "was ended by its budget, or waits for an approval: read aos://proc/{pid} and its journal, and propose one of: "
-        "answer the approval, restore a checkpoint (on another model or budget), spawn it anew, or leave it. Steps "
-        "whose outcome is unknown are never repeated without asking me. Change nothing before I agree."
+        "answer the approval, restore a checkpoint or a step (on another model or budget), spawn it anew, or leave it. "
+        "Where unknown_steps or an approval says that a call may have happened, find out whether it did, and propose "
+        "an answer: done with what it gave, allow to have it done, or deny to leave it. Change nothing before I agree."
     )
 
 

@@ -119,6 +119,10 @@ class StoreTransaction(NoteTransaction, QueueTransaction):
     def process_leased(self) -> list[Process]:
         return [rows.process_from(row) for row in self._at.all("process_leased", {})]
 
+    def process_alarm(self) -> float | None:
+        row = self._at.one("process_alarm", {})
+        return row["wake_at"] if row else None
+
     def process_renew(self, holder: str, until: float) -> int:
         return self._at.execute("process_renew", {"holder": holder, "until": until})
 
@@ -206,6 +210,15 @@ class StoreTransaction(NoteTransaction, QueueTransaction):
 
     def step_open(self, pid: Pid) -> list[Step]:
         return [rows.step_from(row) for row in self._at.all("step_open", {"pid": pid})]
+
+    def step_unowned(self) -> list[Step]:
+        return [rows.step_from(row) for row in self._at.all("step_unowned", {})]
+
+    def step_unknown(self, pids: Sequence[Pid]) -> Mapping[Pid, list[int]]:
+        found: dict[Pid, list[int]] = {}
+        for row in self._at.all("step_unknown", {"pids": _texts(pids)}):
+            found.setdefault(Pid(row["pid"]), []).append(row["number"])
+        return found
 
     # Pages
 

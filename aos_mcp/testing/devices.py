@@ -95,6 +95,7 @@ class RecordingMounts:
         """Take the tools and what each answers."""
         self.behaviours = {tool.name: (tool, behaviour) for tool, behaviour in (tools or {}).items()}
         self.calls: list[tuple[str, Mapping[str, object]]] = []
+        self.metas: list[Mapping[str, object]] = []
         self._notify: list[Callable[[str], None]] = []
 
     def replace(self, tool: MountedTool) -> None:
@@ -135,6 +136,7 @@ class RecordingMounts:
         if name not in self.behaviours:
             raise NotFound(f"There is no tool {name}.", "Set one in the test.")
         self.calls.append((name, arguments))
+        self.metas.append(meta or {})
         await anyio.lowlevel.checkpoint()
         text = self.behaviours[name][1](arguments)
         result = json.dumps({"content": [{"type": "text", "text": text}]})

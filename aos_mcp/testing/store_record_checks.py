@@ -306,6 +306,33 @@ async def an_older_fence_writes_nothing(open_store: OpenStore) -> None:
 # Messages, checkpoints, approvals, facts -----------------------------------------------------------------------------
 
 
+async def what_nobody_knows_is_found_by_whose_it_is(open_store: OpenStore) -> None:
+    """Steps of unknown outcome by process, and open steps that are no process's."""
+    async with open_store() as store:
+
+        def insert(tx: Transaction) -> None:
+            tx.process_insert(a_process("p_1"))
+            tx.process_insert(replace(a_process("p_2"), wake_at=AT + 2))
+            tx.process_insert(replace(a_process("p_3"), wake_at=AT + 1))
+            tx.process_insert(replace(a_process("p_4", state=ProcessState.EXITED), wake_at=AT))
+            for number in range(3):
+                tx.step_insert(a_step("p_1", number, state=StepState.UNKNOWN))
+            tx.step_insert(a_step("p_1", 3))
+            tx.step_insert(a_step("host:ann", 0))
+            tx.step_insert(a_step("host:ann", 1, state=StepState.DONE))
+
+        await store.write(insert)
+
+        def look(tx: Transaction) -> None:
+            assert tx.step_unknown([Pid("p_1"), Pid("p_2"), Pid("p_9")]) == {"p_1": [0, 1, 2]}
+            assert [(step.pid, step.number) for step in tx.step_unowned()] == [("host:ann", 0)]
+            assert tx.step_get(Pid("p_1"), 3) is not None
+            assert tx.step_get(Pid("p_1"), 4) is None
+            assert tx.process_alarm() == AT + 1
+
+        await store.read(look)
+
+
 async def a_message_is_taken_once_oldest_first(open_store: OpenStore) -> None:
     """Waiting messages go to their recipient and owner only, each once."""
     sent = [a_message(f"m_{n}", at=AT + n) for n in range(3)]
@@ -433,6 +460,7 @@ RECORD_CHECKS: tuple[Check, ...] = (
     a_payload_is_kept_once_by_its_digest,
     steps_are_in_order,
     an_older_fence_writes_nothing,
+    what_nobody_knows_is_found_by_whose_it_is,
     a_message_is_taken_once_oldest_first,
     checkpoints_are_newest_first,
     a_question_is_found_by_what_it_asks,

@@ -178,6 +178,26 @@ def test_waiting_for_any_ends_with_the_first(aos: Aos) -> None:
     aos("signal", slow, "kill")
 
 
+@needs_bwrap
+@pytest.mark.bwrap
+def test_a_call_that_was_cut_off_is_settled_from_the_command_line(aos: Aos) -> None:
+    with subprocess.Popen(aos.argv("exec", "--", "sleep", "1000"), env=aos.env, cwd=aos.home) as asking:
+        while not any(
+            row["outcome"] == "intent" and "1000" in row["detail"] for row in aos.json("audit", "tail")["records"]
+        ):
+            continue
+        asking.kill()
+    while not (approvals := aos.json("approvals")["approvals"]):
+        continue
+    assert "sleep" in approvals[0]["question"]
+    assert aos.json("approvals", "done", approvals[0]["approval_id"], "--note", "it slept")["state"] == "claimed"
+    assert aos.json("approvals")["approvals"] == []
+    pid = aos.run("hello")
+    aos("wait", pid)
+    assert "nothing about it is open" in aos.json("reconcile", pid, "0", "--give-up", code=1)["error"]["message"]
+    aos("reconcile", pid, "0", "--redo", "--give-up", code=2)
+
+
 def test_a_checkpoint_is_restored_as_a_new_agent(aos: Aos) -> None:
     pid = aos.run("hello")
     aos("wait", pid)

@@ -51,6 +51,7 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
             "consolidate_notes": notes.consolidate_notes,
             "list_mounts": mount.list_mounts,
             "answer_approval": policy.answer,
+            "reconcile": policy.reconcile,
             "list_approvals": policy.list_approvals,
             "read_audit": audit.read_audit,
             "kernel_status": status.kernel_status,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
@@ -22,6 +22,9 @@ from aos_mcp.security.rights import may_call
 
 SETTLE_S = 5.0
 """How long a first look waits for downstream servers that are still starting."""
+KEY_META = "aos-mcp/idempotency-key"
+KEY_ARGUMENTS = ("idempotency_key", "idempotencyKey")
+"""How servers name an argument that is there for such a key."""
 WORD = re.compile(r"\w+")
 
 
@@ -67,40 +70,57 @@ async def call_tool(call: Call, args: a.CallToolArgs) -> r.CallToolResult:
     machine = call.machine
     if machine.mounts.tool(args.name) is None:
         await machine.mounts.settled(SETTLE_S)
-    if machine.mounts.tool(args.name) is None:
+    tool = machine.mounts.tool(args.name)
+    if tool is None:
         near = ", ".join(tool.name for tool in rank(args.name.replace("_", " "), machine.mounts.tools())[:3])
         raise NotFound(
             f"There is no downstream tool {args.name}.",
             f"Near it: {near}." if near else "Find tools with search_tools; see aos://mounts for what is mounted.",
         )
     call.subject = args.name
-    _check_arguments(call.machine, args)
     server = args.name.partition("__")[0]
     own = machine.settings.mounts.get(server)
+    arguments, meta = keyed(args.arguments, tool, call.key)
+    _check_arguments(tool, arguments)
     async with machine.admission.tool(server):  # a slow server holds up its own callers only
         outcome = await machine.mounts.call(
             args.name,
-            args.arguments,
+            arguments,
             timeout_s=own.timeout_s if own is not None and own.timeout_s is not None else MOUNT_CALL_S,
             progress=call.progress,
+            meta=meta,
         )
     return await _shown(call, args.name, outcome)
 
 
-def _check_arguments(machine: Machine, args: a.CallToolArgs) -> None:
+def _check_arguments(tool: MountedTool, arguments: Mapping[str, JsonValue]) -> None:
     """Check the arguments against the tool's own schema, before the call leaves. Raises Invalid with the place."""
-    tool = machine.mounts.tool(args.name)
-    if tool is None:
-        return  # it has gone meanwhile; the mount says so
     try:
-        problem = misfit(tool.input_schema, args.arguments)
+        problem = misfit(tool.input_schema, arguments)
     except Invalid:
         return  # a schema that cannot be checked here is the server's own affair
     if problem is not None:
         raise Invalid(
-            f"The arguments of {args.name} do not fit its schema: {problem}.",
+            f"The arguments of {tool.name} do not fit its schema: {problem}.",
             "Correct them; search_tools shows the schema.",
         )
+
+
+def keyed(
+    arguments: Mapping[str, JsonValue], tool: MountedTool, key: str
+) -> tuple[Mapping[str, JsonValue], Mapping[str, object]]:
+    """Return a call's arguments and metadata with its idempotency key in them.
+
+    A server that sees one key twice is asked for one effect. The key is in `_meta` of every call that may change
+    something, and in an argument of the tool's own that is there for it, unless the caller has filled that.
+    """
+    if not key or tool.read_only:
+        return arguments, {}
+    properties = json.loads(tool.input_schema).get("properties") or {}
+    place = next((name for name in KEY_ARGUMENTS if name in properties), None)
+    if place is None or place in arguments:
+        return arguments, {KEY_META: key}
+    return {**arguments, place: key}, {KEY_META: key}
 
 
 async def _shown(call: Call, name: str, outcome: ToolOutcome) -> r.CallToolResult:

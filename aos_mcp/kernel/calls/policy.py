@@ -7,16 +7,20 @@ from dataclasses import replace
 from aos_mcp.abi import arguments as a
 from aos_mcp.abi import results as r
 from aos_mcp.abi.approval import Approval, ApprovalState, Grant
-from aos_mcp.abi.errors import Conflict, NotFound
+from aos_mcp.abi.errors import Conflict, Denied, Invalid, NotFound
 from aos_mcp.abi.event import Event, EventKind
+from aos_mcp.abi.journal import Outcome
 from aos_mcp.abi.process import Process
+from aos_mcp.kernel import reconciling
 from aos_mcp.kernel.approvals import asker_ended
 from aos_mcp.kernel.call import Call
 from aos_mcp.kernel.calls import views
+from aos_mcp.kernel.journal import RECONCILE_CALL
 from aos_mcp.kernel.pins import PIN_CALL, accept_pin
 from aos_mcp.ports import Transaction
 
 LISTED = 100
+OUTCOMES = {"done": Outcome.DONE, "allow": Outcome.REDO, "deny": Outcome.GIVE_UP}
 
 
 async def answer(call: Call, args: a.AnswerArgs) -> r.AnswerResult:
@@ -27,6 +31,10 @@ async def answer(call: Call, args: a.AnswerArgs) -> r.AnswerResult:
         if found is None or found.owner != call.caller.principal:
             raise NotFound(f"There is no approval {args.approval_id}.", "See aos://approvals or `aos approvals`.")
         call.subject = found.approval_id
+        if found.call == RECONCILE_CALL:
+            return _reconcile(tx, call, args, found)
+        if args.decision == "done":
+            raise Invalid(f"{found.approval_id} asks whether something may be done.", "Answer allow or deny.")
         wanted = ApprovalState.ALLOWED if args.decision == "allow" else ApprovalState.DENIED
         if found.state is wanted:
             return r.AnswerResult(approval_id=found.approval_id, state=wanted)
@@ -36,6 +44,38 @@ async def answer(call: Call, args: a.AnswerArgs) -> r.AnswerResult:
             raise Conflict(f"The agent that asked {found.approval_id} has ended.", "Nothing needs to be answered.")
         _store_answer(tx, call, args, found, wanted)
         return r.AnswerResult(approval_id=found.approval_id, state=wanted)
+
+    return await call.commit(work)
+
+
+def _reconcile(tx: Transaction, call: Call, args: a.AnswerArgs, found: Approval) -> r.AnswerResult:
+    """Take the answer to whether a cut call has happened: done, it did; allow, do it; deny, leave it."""
+    if args.remember:
+        raise Invalid("What became of one call says nothing of the next.", "Answer without remember.")
+    if found.state is not ApprovalState.PENDING:
+        raise Conflict(f"{found.approval_id} is {found.state} already.", "See the journal for what was found.")
+    pid, _, number = found.digest.rpartition("@")
+    step = reconciling.find_unknown(tx, pid, int(number))
+    reconciling.reconcile(tx, call, step, OUTCOMES[args.decision], args.note or "")
+    after = tx.approval_get(found.approval_id)
+    assert after is not None, "the question was there a moment ago"
+    return r.AnswerResult(approval_id=after.approval_id, state=after.state)
+
+
+async def reconcile(call: Call, args: a.ReconcileArgs) -> r.ReconcileResult:
+    """Say what became of a step of unknown outcome: an agent of its own, a host of any of its agents'."""
+
+    def work(tx: Transaction) -> r.ReconcileResult:
+        own = call.own(tx) if call.caller.pid is not None else None
+        if own is not None and args.pid is not None and args.pid != own.pid:
+            raise Denied("An agent reconciles its own steps.", "Leave out pid.")
+        if own is None and args.pid is None:
+            raise Invalid("reconcile needs the pid of the agent whose step it is.", "Give pid and step.")
+        process = own if own is not None else call.find(tx, args.pid or "")
+        call.subject = process.pid
+        step = reconciling.find_unknown(tx, process.pid, args.step)
+        settled = reconciling.reconcile(tx, call, step, args.outcome, args.note or "")
+        return r.ReconcileResult(pid=process.pid, step=settled.number, state=settled.state)
 
     return await call.commit(work)
 

@@ -329,10 +329,11 @@ async def list_agents(call: Call, args: a.ListArgs) -> r.ListResult:
             after=_decode_cursor(args.cursor),
             limit=args.limit,
         )
-        accounts = tx.accounts_get([row.pid for row in rows])
+        pids = [row.pid for row in rows]
+        accounts, unknown = tx.accounts_get(pids), tx.step_unknown(pids)
         last = rows[-1] if len(rows) == args.limit else None
         return r.ListResult(
-            agents=[views.agent_row(row, accounts.get(row.pid), call.now) for row in rows],
+            agents=[views.agent_row(row, accounts.get(row.pid), unknown.get(row.pid, []), call.now) for row in rows],
             next_cursor=f"{last.created_at!r}~{last.pid}" if last else None,
         )
 

@@ -61,6 +61,7 @@ def agent(tx: Transaction, process: Process) -> r.AgentResult:
         waiting_for=process.waiting_for,
         usage=usage(account.used if account else None),
         replayed=process.model.startswith("replay/"),
+        unknown_steps=tx.step_unknown([process.pid]).get(process.pid, []),
     )
 
 
@@ -84,7 +85,7 @@ def times(process: Process, account: Account | None, now: float) -> r.TimesResul
     )
 
 
-def agent_row(process: Process, account: Account | None, now: float) -> r.AgentRow:
+def agent_row(process: Process, account: Account | None, unknown: list[int], now: float) -> r.AgentRow:
     """Show one process as `list_agents` does."""
     return r.AgentRow(
         pid=process.pid,
@@ -97,6 +98,7 @@ def agent_row(process: Process, account: Account | None, now: float) -> r.AgentR
         exit_code=process.exit_code,
         usage=usage(account.used if account else None),
         times=times(process, account, now),
+        unknown_steps=unknown,
     )
 
 

@@ -35,3 +35,14 @@ SELECT * FROM step WHERE pid = :pid AND request_id = :request_id ORDER BY number
 
 -- name: step_open
 SELECT * FROM step WHERE pid = :pid AND state = 'intent' ORDER BY number;
+
+-- name: step_unowned
+-- A process that ended settled its own; what is left is of nobody that is in the table.
+SELECT step.* FROM step
+WHERE step.state = 'intent' AND NOT EXISTS (SELECT 1 FROM process WHERE process.pid = step.pid)
+ORDER BY step.pid, step.number;
+
+-- name: step_unknown
+SELECT step.pid, step.number FROM json_each(:pids) AS wanted
+JOIN step ON step.pid = wanted.value AND step.state = 'unknown'
+ORDER BY step.pid, step.number;

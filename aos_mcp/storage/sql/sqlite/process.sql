@@ -90,3 +90,6 @@ SELECT * FROM process WHERE state IN ('running', 'blocked') AND lease_holder IS 
 
 -- name: process_renew
 UPDATE process SET lease_until = max(coalesce(lease_until, :until), :until) WHERE lease_holder = :holder;
+
+-- name: process_alarm
+SELECT min(wake_at) AS wake_at FROM process WHERE state = 'ready' AND wake_at IS NOT NULL;
