@@ -96,7 +96,7 @@ async def call_tool(call: Call, args: a.CallToolArgs) -> r.CallToolResult:
 def _check_arguments(tool: MountedTool, arguments: Mapping[str, JsonValue]) -> None:
     """Check the arguments against the tool's own schema, before the call leaves. Raises Invalid with the place."""
     try:
-        problem = misfit(tool.input_schema, arguments)
+        problem = misfit(tool.input_schema, dict(arguments))
     except Invalid:
         return  # a schema that cannot be checked here is the server's own affair
     if problem is not None:
