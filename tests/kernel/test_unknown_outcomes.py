@@ -17,6 +17,7 @@ import pytest
 from aos_mcp.abi.capability import Caller, CallerKind
 from aos_mcp.abi.completion import Prompt, Reply
 from aos_mcp.abi.errors import Conflict, Denied, Invalid, NotFound, UnknownOutcome
+from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.sandbox import Command, CommandOutcome
 from aos_mcp.abi.settings import MountSettings, Rule, Settings
 from aos_mcp.hardware import SystemClock, SystemEntropy
@@ -46,8 +47,8 @@ def payments(home: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (home / "ledger").read_text("utf-8").splitlines()]
 
 
-async def spawned(k: TestKernel) -> str:
-    return str((await k.call("spawn_agent", task="pay ann", tools=["bank__pay", "call_tool"])).pid)
+async def spawned(k: TestKernel) -> Pid:
+    return Pid((await k.call("spawn_agent", task="pay ann", tools=["bank__pay", "call_tool"])).pid)
 
 
 def wait_for_news(prompt: Prompt) -> Reply:
