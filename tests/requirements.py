@@ -69,6 +69,7 @@ DEFINED = "tests/proxy/test_mount_definitions.py::test_"
 TARGETS = "tests/proxy/test_mount_targets.py::test_"
 UNKNOWN = "tests/kernel/test_unknown_outcomes.py::test_"
 RECONCILES = "tests/cli/test_commands.py::test_a_call_that_was_cut_off_is_settled_from_the_command_line"
+RACES_CLI = "tests/cli/test_commands.py::test_a_checkpoint_is_restored_as_a_new_agent"
 OLD = "tests/kernel/test_old_stores.py::test_"
 ORPHANS = "tests/proxy/test_mount_orphans.py::test_"
 IMPORTED = "tests/proxy/test_host_config.py::test_"
@@ -333,6 +334,10 @@ REQUIREMENTS: tuple[Requirement, ...] = (
          SAVED + "a_fork_has_the_mail_that_waited_and_reads_it_for_itself",
          SAVED + "a_fork_gets_what_was_left_of_the_budget_at_that_moment",
          SAVED + "what_was_saved_while_it_backed_off_goes_on_after_the_same_pause"),
+    kept("fork-race", "6 checkpoint", "Forks race on request: the first that is done ends the others; their files stay.",
+         SAVED + "the_first_of_a_race_that_is_done_ends_the_others_and_their_files_stay", RACES_CLI),
+    kept("checkpoint-automatic", "6 checkpoint", "Automatic checkpoints at turn boundaries, the newest are kept.",
+         SAVED + "files_are_saved_by_themselves_while_commands_run_and_only_the_last_are_kept"),
     kept("store-migrates", "6 store", "A store of an older release migrates forward, with everything in it.",
          OLD + "an_agent_of_an_older_store_goes_on_with_its_mail",
          OLD + "a_checkpoint_of_an_older_store_is_restored_with_its_pages_and_files"),

@@ -161,6 +161,8 @@ class RestoreArgs(Args):
     model: ModelName | None = None
     budget: BudgetArgs | None = None
     name: Name | None = None
+    count: Annotated[int, Field(ge=1, le=limits.FORKS_MAX)] = 1
+    race: Annotated[bool, Field(description="the first that is done ends the others")] = False
 
 
 class ExecFile(Args):

@@ -40,6 +40,7 @@ TASK_CHARS_MAX = 200_000
 NAME_CHARS_MAX = 64
 TEXT_CHARS_MAX = 1_000_000  # A message, a note.
 PAGE_BYTES_MAX = 8 * 2**20  # One page of context; larger things belong in a workspace.
+FORKS_MAX = 16  # Of one moment in one call, each with a budget of its own.
 FORK_MAIL_MAX = 1_000  # Messages that wait for an agent, and for what is forked from it.
 PAGE_LINEAGE_MAX = 64  # Forks of forks: each is one more place to look a page up in.
 LINE_BYTES_MAX = 16 * 2**20  # One JSON-RPC line on a socket or pipe.

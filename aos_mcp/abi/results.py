@@ -53,8 +53,12 @@ class SpawnResult(Result):
 
 
 class RestoreResult(SpawnResult):
-    """Answer of `restore`; `files_step`: the step its files are from, the last saved before. None: it has none."""
+    """Answer of `restore`; `pid` is the first of `pids`.
 
+    `files_step`: the step that their files are from, the last one saved before. None: there were none.
+    """
+
+    pids: list[str] = []
     files_step: int | None = None
 
 

@@ -125,6 +125,15 @@ class ContextSettings(Section):
     """A window smaller than the model's."""
 
 
+class CheckpointSettings(Section):
+    """When the files of an agent that runs commands are saved by themselves."""
+
+    every_turns: Annotated[int, Field(ge=0)] = 8
+    """0: never."""
+    keep: Annotated[int, Field(ge=1)] = 3
+    """Of each agent, the newest."""
+
+
 class SearchSettings(Section):
     """How pages are found by meaning. Without an embedder they are found by their words."""
 
@@ -157,6 +166,7 @@ class Settings(Section):
     rules: list[Rule] = []
     sandbox: SandboxSettings = SandboxSettings()
     context: ContextSettings = ContextSettings()
+    checkpoints: CheckpointSettings = CheckpointSettings()
     search: SearchSettings = SearchSettings()
     memory: MemorySettings = MemorySettings()
     mounts: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,31}$")], MountSettings] = {}

@@ -212,25 +212,35 @@ def checkpoint(
 
 
 def restore(
-    checkpoint_id: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="What `aos checkpoint` printed.")],
+    checkpoint_id: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT|PID@STEP", help="What `aos checkpoint` printed, or a step.")
+    ],
     model: Model = None,
     budget_usd: BudgetUsd = None,
     budget_tokens: BudgetTokens = None,
     name: AgentName = None,
+    count: Annotated[int, typer.Option("--count", min=1, help="So many, each with its own files.")] = 1,
+    race: Annotated[
+        int | None, typer.Option("--race", metavar="N", min=2, help="N; the first that is done ends the others.")
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Show its work until it ends.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Start a new agent from a checkpoint, on another model if you like. Prints its pid."""
+    """Start a new agent from a checkpoint or a step, on another model if you like. Prints its pid."""
     arguments = {
         "checkpoint_id": checkpoint_id,
         "model": model,
         "budget": _budget(budget_usd, budget_tokens),
         "name": name,
+        "count": race or count,
+        "race": race is not None,
     }
+    if follow and (race or count) > 1:
+        raise typer.BadParameter("several cannot be followed; see aos wait --any", param_hint="--follow")
     with session.kernel(as_json) as client:
         spawned = client.call("restore", arguments)
         if not follow:
-            output.show(spawned, as_json, lambda value: str(value["pid"]))
+            output.show(spawned, as_json, lambda value: "\n".join(value["pids"]))
             return
         raise typer.Exit(transcript.follow(client, spawned["pid"], as_json=as_json))
 

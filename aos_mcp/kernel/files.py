@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import anyio
 import anyio.from_thread
 import anyio.to_thread
 from pydantic import TypeAdapter
 
+from aos_mcp.abi.errors import Denied, Invalid, NotFound
 from aos_mcp.abi.handle import Digest, Pid
 from aos_mcp.abi.limits import SNAPSHOT_COMMIT_BYTES, WORKSPACE_BYTES_MAX
 from aos_mcp.abi.sandbox import WorkspaceFile
 from aos_mcp.kernel import journal
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.ports import Transaction
+
+BATCHES_AT_ONCE = 3
+"""Of files being read, hashed and stored; each is in memory for as long."""
 
 _FILES = TypeAdapter(dict[str, WorkspaceFile])
 
@@ -35,21 +41,42 @@ async def snapshot(machine: Machine, pid: Pid, workspace: str) -> Digest | None:
         LimitExceeded: the workspace is larger than `abi.limits` allows.
     """
     known = await machine.store.read(lambda tx: _last(tx, pid))
-    files = await anyio.to_thread.run_sync(machine.workspaces.scan, workspace, known.files)
-    if files == known.files:
+    found = dict(await anyio.to_thread.run_sync(partial(machine.workspaces.scan, workspace, known.files, hashed=False)))
+    fresh = [file for file in found.values() if file.digest is None and file.link is None]
+    if not fresh and found == known.files:
         return known.digest
-    kept = {file.digest for file in known.files.values()}
-    fresh = [file for file in files.values() if file.digest is not None and file.digest not in kept]
-    found = dict(files)
-    for batch in _batches(fresh):
-        bodies = await anyio.to_thread.run_sync(_read_all, machine, workspace, batch)
-        digests = await machine.store.write(partial(_put_all, bodies=bodies))
-        for file, body, digest in zip(batch, bodies, digests, strict=True):
-            if digest != file.digest:  # it was written to since it was looked at
-                found[file.path] = replace(file, digest=digest, size_bytes=len(body))
+    room = anyio.CapacityLimiter(BATCHES_AT_ONCE)
+    async with anyio.create_task_group() as group:
+        for batch in _batches(fresh):
+            await room.acquire_on_behalf_of(batch[0].path)
+            group.start_soon(_save, machine, workspace, batch, found, room)
     if not found:
         return None
     return await machine.store.write(lambda tx: tx.payload_put(_FILES.dump_json(found)))
+
+
+async def _save(
+    machine: Machine,
+    workspace: str,
+    batch: Sequence[WorkspaceFile],
+    found: dict[str, WorkspaceFile],
+    room: anyio.CapacityLimiter,
+) -> None:
+    """Store some files, and put them into `found` as they were when they were read; what is gone by then is left out.
+
+    They are read and hashed on a thread of their own while the writer stores those before them.
+    """
+    try:
+        bodies = await anyio.to_thread.run_sync(_read_all, machine, workspace, batch)
+        await machine.store.write(partial(_keep_all, bodies=[body for body in bodies if body is not None]))
+    finally:
+        room.release_on_behalf_of(batch[0].path)
+    for file, saved in zip(batch, bodies, strict=True):
+        if saved is None:
+            del found[file.path]
+        else:
+            digest, body = saved
+            found[file.path] = replace(file, digest=digest, size_bytes=len(body))
 
 
 def _last(tx: Transaction, pid: Pid) -> Manifest:
@@ -77,12 +104,21 @@ def _batches(files: Sequence[WorkspaceFile]) -> list[list[WorkspaceFile]]:
     return parts
 
 
-def _read_all(machine: Machine, workspace: str, files: Sequence[WorkspaceFile]) -> list[bytes]:
-    return [machine.workspaces.read(workspace, file.path, limit=WORKSPACE_BYTES_MAX) for file in files]
+def _read_all(machine: Machine, workspace: str, files: Sequence[WorkspaceFile]) -> list[tuple[Digest, bytes] | None]:
+    return [_read(machine, workspace, file.path) for file in files]
 
 
-def _put_all(tx: Transaction, bodies: list[bytes]) -> list[Digest]:
-    return [tx.payload_put(body) for body in bodies]
+def _read(machine: Machine, workspace: str, path: str) -> tuple[Digest, bytes] | None:
+    try:
+        body = machine.workspaces.read(workspace, path, limit=WORKSPACE_BYTES_MAX)
+    except (NotFound, Invalid, Denied):
+        return None  # It went, or became something else, since it was looked at.
+    return Digest(hashlib.sha256(body).hexdigest()), body
+
+
+def _keep_all(tx: Transaction, bodies: Sequence[tuple[Digest, bytes]]) -> None:
+    for digest, body in bodies:
+        tx.payload_keep(digest, body)
 
 
 async def restore(machine: Machine, manifest: Digest, workspace: str) -> None:

@@ -17,6 +17,7 @@ from aos_mcp.abi.process import ExitCode, Process, ProcessState
 from aos_mcp.abi.scheduling import Pick
 from aos_mcp.kernel import budget, dependents, table
 from aos_mcp.kernel.approvals import stale, withdraw
+from aos_mcp.kernel.autosave import autosave
 from aos_mcp.kernel.gate import Gate
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.kernel.quantum import Quantum
@@ -117,6 +118,7 @@ class Loop:
         try:
             with scope:
                 await Quantum(machine, self._gate, process).run()
+                await autosave(machine, process.pid)
         finally:
             machine.running.pop(process.pid, None)
             machine.alive.pop(process.pid, None)
@@ -177,7 +179,22 @@ class Loop:
         with machine.bus.listen() as events:
             async for event in events:
                 if event.kind is EventKind.PROCESS and event.detail == ProcessState.EXITED:
+                    machine.unsaved.pop(Pid(event.subject), None)
                     await self._close_sandbox(event.subject)
+                    await self._cut_losers(Pid(event.subject))
+
+    async def _cut_losers(self, pid: Pid) -> None:
+        """Cut the turns of those whose race this process has won. That they have ended is on record already."""
+
+        def lost(tx: Transaction) -> list[Process]:
+            winner = tx.process_get(pid)
+            return table.losers(tx, pid) if winner is not None and winner.exit_code is ExitCode.DONE else []
+
+        for process in await self._machine.store.read(lost):
+            scope = self._machine.running.get(process.pid)
+            if scope is not None:
+                scope.cancel()
+            self._machine.process_changed(process)
 
     async def _close_sandbox(self, session: str) -> None:
         try:

@@ -77,6 +77,8 @@ class Machine:
     """Monotonic time of each running process's last sign of life."""
     quiesced: Counter[Pid] = field(default_factory=Counter)
     """Processes not to be picked just now: a checkpoint wants them at a turn boundary."""
+    unsaved: dict[Pid, int] = field(default_factory=dict)
+    """Of processes that ran a command since their files were last saved by themselves: how many turns ago."""
     quarantined: set[str] = field(default_factory=set)
     """Downstream tools whose definition changed since it was pinned."""
     observed: deque[AuditEntry] = field(default_factory=deque)

@@ -52,10 +52,18 @@ def spent(process: Process, now: float) -> dict[str, float]:
 def end(
     tx: Transaction, process: Process, *, now: float, code: ExitCode, reason: str, result: Digest | None = None
 ) -> Process:
-    """End a process: its lease goes, its row stays, and no step of its journal stays open."""
+    """End a process: its lease goes, its row stays, and no step of its journal stays open.
+
+    Where it raced and is done, the others are ended in the same transaction, with all that they had spawned.
+    """
     journal.abandon(tx, process.pid, process.fence, now)
     if code is ExitCode.DONE:
         _learn(tx, process)
+        for rival in [loser.pid for loser in losers(tx, process.pid)]:
+            left = tx.process_get(rival)
+            if left is not None and left.state is not ProcessState.EXITED:
+                why = f"{process.pid} was done first. Its files stay in the workspace {left.workspace}."
+                end(tx, left, now=now, code=ExitCode.KILLED, reason=why)
     ended = transition(
         tx,
         process,
@@ -88,6 +96,12 @@ def _release(tx: Transaction, ended: Process, now: float) -> None:
         over = all(target.state is ProcessState.EXITED for target in tx.dependency_targets(pid))
         if over and dependent is not None and dependent.state is ProcessState.BLOCKED:
             transition(tx, dependent, ProcessState.READY, now=now, waiting_for=None)
+
+
+def losers(tx: Transaction, pid: Pid) -> list[Process]:
+    """Return the processes that end when this one is the first of its race: its rivals and what they spawned."""
+    rivals = [tx.process_get(rival) for rival in tx.race_rivals(pid)]
+    return [process for rival in rivals if rival is not None for process in subtree(tx, rival)]
 
 
 def held(tx: Transaction, pid: Pid, fence: int) -> Process:

@@ -152,10 +152,13 @@ class Workspaces(Protocol):
         """Read a regular file, at most `limit` bytes. Raises NotFound, Invalid, Denied as `write`."""
         ...
 
-    def scan(self, workspace: str, known: Mapping[str, WorkspaceFile]) -> Mapping[str, WorkspaceFile]:
+    def scan(
+        self, workspace: str, known: Mapping[str, WorkspaceFile], *, hashed: bool = True
+    ) -> Mapping[str, WorkspaceFile]:
         """Return all entries by path.
 
-        Files unchanged by size, mtime and mode keep the digest in `known`, others are hashed. Raises LimitExceeded
+        Files unchanged by size, mtime and mode keep the digest in `known`; others are read and hashed, or, without
+        `hashed`, left without a digest for a caller who reads them anyway. Raises LimitExceeded
         beyond the bounds of `abi.limits`.
         """
         ...

@@ -90,6 +90,14 @@ class Transaction(QueueTransaction, Protocol):
         """Extend every lease that `holder` holds, without a new version; return how many."""
         ...
 
+    def race_join(self, pid: Pid, race: str) -> None:
+        """Put a process into a race. Raises Conflict for one that is in a race already."""
+        ...
+
+    def race_rivals(self, pid: Pid) -> list[Pid]:
+        """Return the others in a process's race; none where it is in none."""
+        ...
+
     # Budgets
     def account_insert(self, account: Account) -> None:
         """Open an account."""
@@ -126,6 +134,10 @@ class Transaction(QueueTransaction, Protocol):
     # Payloads
     def payload_put(self, body: bytes) -> Digest:
         """Store bytes once; return their SHA-256."""
+        ...
+
+    def payload_keep(self, digest: Digest, body: bytes) -> None:
+        """Store bytes whose SHA-256 the caller has taken, as they are: for large bodies, which others wait behind."""
         ...
 
     def payload_get(self, digest: Digest) -> bytes | None:
@@ -338,6 +350,10 @@ class Transaction(QueueTransaction, Protocol):
 
     def checkpoint_before(self, pid: Pid, step: int) -> Checkpoint | None:
         """Return the newest checkpoint of a process at or before a step."""
+        ...
+
+    def checkpoint_drop(self, pid: Pid, label: str, *, keep: int) -> int:
+        """Remove a process's checkpoints under a label but the newest `keep`; return how many."""
         ...
 
     def checkpoint_list(self, pid: Pid, *, limit: int) -> list[Checkpoint]:

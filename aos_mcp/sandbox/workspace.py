@@ -87,13 +87,15 @@ class DirectoryWorkspaces:
                     limit -= len(data)
         return b"".join(chunks)
 
-    def scan(self, workspace: str, known: Mapping[str, WorkspaceFile]) -> Mapping[str, WorkspaceFile]:
+    def scan(
+        self, workspace: str, known: Mapping[str, WorkspaceFile], *, hashed: bool = True
+    ) -> Mapping[str, WorkspaceFile]:
         """Return all regular files and links by path; what is neither, or has a name that is not UTF-8, is left out.
 
         Raises LimitExceeded beyond WORKSPACE_FILES_MAX entries, WORKSPACE_BYTES_MAX bytes (holes of sparse files
         count) or WORKSPACE_DEPTH_MAX folders.
         """
-        walk = _Walk(known)
+        walk = _Walk(known, hashed)
         with self._opened(workspace) as root, _translated(workspace):
             walk.folder(root, "", 0)
         return walk.found
@@ -128,6 +130,7 @@ class _Walk:
     """One scan: what was known, what was found, and the running totals."""
 
     known: Mapping[str, WorkspaceFile]
+    hashed: bool
     found: dict[str, WorkspaceFile] = field(default_factory=dict)
     size_bytes: int = 0
     entries: int = 0
@@ -172,6 +175,9 @@ class _Walk:
         same = before is not None and before.link is None and _described(path, about, digest=before.digest) == before
         if before is not None and same:
             self.found[path] = before
+            return
+        if not self.hashed:
+            self.found[path] = _described(path, about, digest=None)
             return
         with contextlib.suppress(FileNotFoundError, Invalid, Denied):
             with _regular(parent, name, path) as file:

@@ -126,6 +126,12 @@ class StoreTransaction(NoteTransaction, QueueTransaction):
     def process_renew(self, holder: str, until: float) -> int:
         return self._at.execute("process_renew", {"holder": holder, "until": until})
 
+    def race_join(self, pid: Pid, race: str) -> None:
+        self._at.execute("racer_insert", {"pid": pid, "race": race})
+
+    def race_rivals(self, pid: Pid) -> list[Pid]:
+        return [Pid(row["pid"]) for row in self._at.all("racer_rivals", {"pid": pid})]
+
     # Budgets
 
     def account_insert(self, account: Account) -> None:
@@ -166,6 +172,10 @@ class StoreTransaction(NoteTransaction, QueueTransaction):
             values: rows.Values = {"digest": digest, "size_bytes": len(body), "packed": packed, "body": stored}
             self._at.execute("payload_put", values)
         return Digest(digest)
+
+    def payload_keep(self, digest: Digest, body: bytes) -> None:
+        values: rows.Values = {"digest": digest, "size_bytes": len(body), "packed": 0, "body": body}
+        self._at.execute("payload_put", values)
 
     def payload_get(self, digest: Digest) -> bytes | None:
         row = self._at.one("payload_get", {"digest": digest})
@@ -387,6 +397,9 @@ class StoreTransaction(NoteTransaction, QueueTransaction):
     def checkpoint_before(self, pid: Pid, step: int) -> Checkpoint | None:
         row = self._at.one("checkpoint_before", {"pid": pid, "step": step})
         return rows.checkpoint_from(row) if row else None
+
+    def checkpoint_drop(self, pid: Pid, label: str, *, keep: int) -> int:
+        return self._at.execute("checkpoint_drop", {"pid": pid, "label": label, "keep": keep})
 
     def checkpoint_list(self, pid: Pid, *, limit: int) -> list[Checkpoint]:
         found = self._at.all("checkpoint_list", {"pid": pid, "limit": limit})

@@ -333,6 +333,22 @@ async def what_nobody_knows_is_found_by_whose_it_is(open_store: OpenStore) -> No
         await store.read(look)
 
 
+async def racers_know_their_rivals(open_store: OpenStore) -> None:
+    """The others of one race, and none for whoever is in none."""
+    async with open_store() as store:
+
+        def race(tx: Transaction) -> None:
+            for pid, name in (("p_1", "a"), ("p_2", "a"), ("p_3", "a"), ("p_4", "b")):
+                tx.race_join(Pid(pid), name)
+            assert tx.race_rivals(Pid("p_2")) == ["p_1", "p_3"]
+            assert tx.race_rivals(Pid("p_4")) == []
+            assert tx.race_rivals(Pid("p_5")) == []
+
+        await store.write(race)
+        with refused(Conflict):
+            await store.write(lambda tx: tx.race_join(Pid("p_1"), "b"))
+
+
 async def a_message_is_taken_once_oldest_first(open_store: OpenStore) -> None:
     """Waiting messages go to their recipient and owner only, each once."""
     sent = [a_message(f"m_{n}", at=AT + n) for n in range(3)]
@@ -382,8 +398,12 @@ async def checkpoints_are_newest_first(open_store: OpenStore) -> None:
         step = taken[0].step
         assert await store.read(lambda tx: tx.checkpoint_before(Pid("p_1"), step)) == taken[2]
         assert await store.read(lambda tx: tx.checkpoint_before(Pid("p_1"), step - 1)) is None
+        label = taken[0].label
+        assert await store.write(lambda tx: tx.checkpoint_drop(Pid("p_1"), label + "?", keep=0)) == 0
+        assert await store.write(lambda tx: tx.checkpoint_drop(Pid("p_1"), label, keep=2)) == 1
+        assert await store.read(lambda tx: tx.checkpoint_list(Pid("p_1"), limit=9)) == [taken[2], taken[1]]
         with refused(Conflict):
-            await store.write(lambda tx: tx.checkpoint_insert(taken[0]))
+            await store.write(lambda tx: tx.checkpoint_insert(taken[1]))
 
 
 async def a_question_is_found_by_what_it_asks(open_store: OpenStore) -> None:
@@ -461,6 +481,7 @@ RECORD_CHECKS: tuple[Check, ...] = (
     steps_are_in_order,
     an_older_fence_writes_nothing,
     what_nobody_knows_is_found_by_whose_it_is,
+    racers_know_their_rivals,
     a_message_is_taken_once_oldest_first,
     checkpoints_are_newest_first,
     a_question_is_found_by_what_it_asks,

@@ -204,6 +204,9 @@ def test_a_checkpoint_is_restored_as_a_new_agent(aos: Aos) -> None:
     saved = aos.json("checkpoint", pid, "--label", "after hello")
     restored = aos.json("restore", saved["checkpoint_id"], "--name", "again")
     assert restored["pid"] not in {pid, None}
+    assert len(aos.json("restore", saved["checkpoint_id"], "--race", "2")["pids"]) == 2
+    assert len(aos("restore", f"{pid}@0", "--count", "3").split()) == 3
+    aos("restore", saved["checkpoint_id"], "--count", "2", "--follow", code=2)
     assert aos.json("restore", "cp_" + "a" * 26, code=5)["error"]["code"] == "not_found"
 
 

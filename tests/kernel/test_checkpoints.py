@@ -9,7 +9,11 @@ import pytest
 
 from aos_mcp.abi.completion import Prompt, Reply
 from aos_mcp.abi.errors import BudgetExhausted, ModelError, ModelFault, NotFound
+from aos_mcp.abi.handle import Pid
+from aos_mcp.abi.process import ExitCode, Process
 from aos_mcp.abi.settings import Settings
+from aos_mcp.kernel import table
+from aos_mcp.ports import Transaction
 from aos_mcp.testing.devices import RecordingSandbox
 from aos_mcp.testing.kernels import OWNER, kernel_on
 from aos_mcp.testing.model import ScriptedModel, ScriptedModels, calls, says
@@ -234,6 +238,72 @@ async def test_an_agent_goes_on_from_any_earlier_step_of_its_journal(tmp_path: P
     assert other.prompts[0].turn == 1
     assert made.files_step is None
     assert "belongs to the run" in texts[-1], "a call that was under way is not made by the fork"
+
+
+async def test_the_first_of_a_race_that_is_done_ends_the_others_and_their_files_stay(tmp_path: Path) -> None:
+    slow = anyio.Event()
+    one = ScriptedModel(NAME, (calls(("sandbox_exec", {"command": "x"})), says("the original")))
+
+    def race(prompt: Prompt) -> Reply:
+        return says("first") if "now you" in prompt.turns[-1].text else calls(("sandbox_exec", {"command": "busy"}))
+
+    racing = ScriptedModel(OTHER, (says("never"), says("never"), race))
+    sandbox = RecordingSandbox()
+    async with kernel_on(tmp_path, ScriptedModels(one, racing), sandbox=sandbox) as k:
+        with anyio.fail_after(DEADLINE_S):
+            pid = (await k.call("spawn_agent", task="x", wait_s=10)).pid
+            k.machine.workspaces.write((await k.call("read_process", pid=pid)).workspace, "a.txt", b"the past")
+            saved = (await k.call("checkpoint", pid=pid)).checkpoint_id
+            sandbox.gate = slow
+            made = await k.call("restore", checkpoint_id=saved, model=OTHER, count=3, race=True)
+            winner, *losers = made.pids
+            await until(lambda: len(sandbox.commands) == 4)
+            slow_ones = await k.call("restore", checkpoint_id=saved, model=OTHER)  # not in the race
+            await k.call("send_message", to=slow_ones.pid, text="now you")
+            for each in losers:
+                await k.call("signal_agent", pid=each, signal="stop")
+            first = await k.machine.store.write(lambda tx: win(tx, winner))
+            k.machine.process_changed(first)
+            ends = [await ended(k, each) for each in losers]
+            await until(lambda: not set(losers) & set(k.machine.running))
+            kept = [k.machine.workspaces.read(each.replace("p_", "w-"), "a.txt", limit=99) for each in made.pids]
+            outside = await k.call("read_process", pid=slow_ones.pid)
+    assert {each.exit_code for each in ends} == {"killed"}
+    assert all(winner in each.reason and each.pid.replace("p_", "w-") in each.reason for each in ends)
+    assert kept == [b"the past"] * 3
+    assert outside.exit_code != "killed"
+
+
+def win(tx: Transaction, pid: str) -> Process:
+    """End a process as its own turn does when it is done."""
+    process = tx.process_get(Pid(pid))
+    assert process is not None
+    return table.end(tx, process, now=process.updated_at, code=ExitCode.DONE, reason="finished")
+
+
+async def test_files_are_saved_by_themselves_while_commands_run_and_only_the_last_are_kept(tmp_path: Path) -> None:
+    command = [calls(("sandbox_exec", {"command": str(n)}), key=f"c{n}") for n in range(6)]
+    settings = Settings.model_validate({"checkpoints": {"every_turns": 2, "keep": 2}})
+    talk = [calls(("list_agents", {}), key=f"t{n}") for n in range(4)]
+    script = (*talk, *command, says("done"))
+    async with kernel_on(tmp_path, models(*script), settings=settings) as k:
+        with anyio.fail_after(DEADLINE_S):
+            pid = (await k.call("spawn_agent", task="x")).pid
+            disk = k.machine.workspaces
+            disk.write(pid.replace("p_", "w-"), "a.txt", b"there from the start")
+            await ended(k, pid)
+            process = await k.call("read_process", pid=pid)
+            rows = [await k.call("read_checkpoint", checkpoint_id=each) for each in process.checkpoints]
+            first_talk = [s.number for s in (await k.call("read_journal", pid=pid)).steps if s.call == "list_agents"]
+            last = [s.number for s in (await k.call("read_journal", pid=pid)).steps if s.call == "model"][-1]
+            k.machine.stopping = True
+            fork = await k.call("restore", checkpoint_id=f"{pid}@{last}")
+            files = disk.read(fork.pid.replace("p_", "w-"), "a.txt", limit=99)
+    assert [row.label for row in rows] == ["automatic"] * 2
+    assert [row.files for row in rows] == [1, 1]
+    assert all(row.step > first_talk[-1] for row in rows), "nothing is saved while no command runs"
+    assert fork.files_step == rows[0].step
+    assert files == b"there from the start"
 
 
 async def test_what_was_saved_while_it_backed_off_goes_on_after_the_same_pause(tmp_path: Path) -> None:

@@ -27,10 +27,12 @@ class HeldWorkspaces(DirectoryWorkspaces):
         super().__init__(root)
         self.scanning, self.go_on = threading.Event(), threading.Event()
 
-    def scan(self, workspace: str, known: Mapping[str, WorkspaceFile]) -> Mapping[str, WorkspaceFile]:
+    def scan(
+        self, workspace: str, known: Mapping[str, WorkspaceFile], *, hashed: bool = True
+    ) -> Mapping[str, WorkspaceFile]:
         self.scanning.set()
         assert self.go_on.wait(DEADLINE_S)
-        return super().scan(workspace, known)
+        return super().scan(workspace, known, hashed=hashed)
 
 
 async def test_an_agent_that_is_being_saved_is_not_claimed_meanwhile(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import anyio
@@ -70,13 +70,13 @@ async def _at_boundary(call: Call, pid: Pid) -> AsyncIterator[None]:
 
 
 async def restore(call: Call, args: a.RestoreArgs) -> r.RestoreResult:
-    """Start a new process at a moment: same context, same files, same mail, what was left of its budget.
+    """Start a new process at a moment, or several: same context, same files, same mail, what was left of its budget.
 
     A call that is made again after a crash finds the process that it had started.
     """
     machine = call.machine
-    key = f"{call.caller.pid}/restore/{call.request_id}" if call.request_id is not None else None
-    known = await call.read(lambda tx: _known(tx, call, key))
+    keys = [_key(call, number) for number in range(args.count)]
+    known = await call.read(lambda tx: _known(tx, call, keys))
     if known is not None:
         return known
     begun = await call.read(lambda tx: _moment(tx, call, args.checkpoint_id))
@@ -85,23 +85,43 @@ async def restore(call: Call, args: a.RestoreArgs) -> r.RestoreResult:
         if args.model is not None:
             check_model(call, name)
         await machine.models.resolve(name).describe()
-    pid = Pid(machine.entropy.handle("p_"))
+    pids = [Pid(machine.entropy.handle("p_")) for _ in keys]
     if begun.manifest is not None:
-        await files.restore(machine, begun.manifest, moment.workspace_of(pid))
-    fresh = await machine.store.write(lambda tx: _begin(tx, call, begun, pid, model, key, args))
-    call.subject = pid
-    if fresh.wake_at is not None:
-        machine.alarm = min(machine.alarm, fresh.wake_at)
-    machine.process_changed(fresh)
-    return r.RestoreResult(pid=pid, state=fresh.state, uri=f"aos://proc/{pid}", files_step=begun.files_step)
+        for pid in pids:
+            await files.restore(machine, begun.manifest, moment.workspace_of(pid))
+    rows = await machine.store.write(
+        lambda tx: _begin(tx, call, begun, dict(zip(pids, keys, strict=True)), model, args)
+    )
+    call.subject = pids[0]
+    for row in rows:
+        if row.wake_at is not None:
+            machine.alarm = min(machine.alarm, row.wake_at)
+        machine.process_changed(row)
+    return _answer(rows, begun.files_step)
 
 
-def _known(tx: Transaction, call: Call, key: str | None) -> r.RestoreResult | None:
-    found = tx.process_by_key(call.caller.principal, key) if key is not None else None
-    if found is None:
+def _key(call: Call, number: int) -> str | None:
+    return f"{call.caller.pid}/restore/{call.request_id}/{number}" if call.request_id is not None else None
+
+
+def _known(tx: Transaction, call: Call, keys: list[str | None]) -> r.RestoreResult | None:
+    found = [tx.process_by_key(call.caller.principal, key) for key in keys if key is not None]
+    rows = [row for row in found if row is not None]
+    if not rows:
         return None
-    call.subject = found.pid
-    return r.RestoreResult(pid=found.pid, state=found.state, uri=f"aos://proc/{found.pid}")
+    call.subject = rows[0].pid
+    return _answer(rows, None)
+
+
+def _answer(rows: list[Process], files_step: int | None) -> r.RestoreResult:
+    pid = rows[0].pid
+    return r.RestoreResult(
+        pid=pid,
+        state=rows[0].state,
+        uri=f"aos://proc/{pid}",
+        pids=[row.pid for row in rows],
+        files_step=files_step,
+    )
 
 
 def _moment(tx: Transaction, call: Call, name: str) -> Moment:
@@ -121,19 +141,29 @@ def _checkpoint(tx: Transaction, call: Call, checkpoint_id: str) -> Checkpoint:
 
 
 def _begin(
-    tx: Transaction, call: Call, begun: Moment, pid: Pid, model: str, key: str | None, args: a.RestoreArgs
-) -> Process:
+    tx: Transaction, call: Call, begun: Moment, keys: Mapping[Pid, str | None], model: str, args: a.RestoreArgs
+) -> list[Process]:
+    """Store all of them, or none."""
+    machine = call.machine
     parent = call.own(tx) if call.caller.pid is not None else None
-    check_room(tx, parent)
-    return moment.begin(
-        tx,
-        begun,
-        moment.fresh_row(begun, pid, parent=parent, name=args.name, model=model, key=key, now=call.now),
-        asked=asked_budget(args.budget, None),
-        above=parent.pid if parent is not None else WORKSPACE_ACCOUNT,
-        default=budget.as_budget(call.machine.settings.budget),
-        entropy=call.machine.entropy,
-    )
+    race = machine.entropy.handle("rc_") if args.race else None
+    rows = []
+    for pid, key in keys.items():
+        check_room(tx, parent)
+        row = moment.fresh_row(begun, pid, parent=parent, name=args.name, model=model, key=key, now=call.now)
+        moment.begin(
+            tx,
+            begun,
+            row,
+            asked=asked_budget(args.budget, None),
+            above=parent.pid if parent is not None else WORKSPACE_ACCOUNT,
+            default=budget.as_budget(machine.settings.budget),
+            entropy=machine.entropy,
+        )
+        if race is not None:
+            tx.race_join(pid, race)
+        rows.append(row)
+    return rows
 
 
 async def read_checkpoint(call: Call, args: a.ReadCheckpointArgs) -> r.CheckpointRow:

@@ -56,6 +56,8 @@ async def execute(call: Call, args: a.ExecArgs) -> r.ExecResult:
     )
     call.subject = process.pid if process is not None else workspace
     async with machine.admission.tool("sandbox"):
+        if process is not None:
+            machine.unsaved.setdefault(process.pid, 0)
         outcome = await machine.sandbox.execute(command)
     after = await anyio.to_thread.run_sync(machine.workspaces.scan, workspace, before)
     return await _shown(call, process, workspace, outcome, changed(before, after))

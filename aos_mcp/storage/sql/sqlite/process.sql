@@ -93,3 +93,11 @@ UPDATE process SET lease_until = max(coalesce(lease_until, :until), :until) WHER
 
 -- name: process_alarm
 SELECT min(wake_at) AS wake_at FROM process WHERE state = 'ready' AND wake_at IS NOT NULL;
+
+-- name: racer_insert
+INSERT INTO racer (pid, race) VALUES (:pid, :race);
+
+-- name: racer_rivals
+SELECT other.pid FROM racer AS own JOIN racer AS other ON other.race = own.race
+WHERE own.pid = :pid AND other.pid <> :pid
+ORDER BY other.pid;
