@@ -334,7 +334,7 @@ REQUIREMENTS: tuple[Requirement, ...] = (
          SAVED + "a_fork_has_the_mail_that_waited_and_reads_it_for_itself",
          SAVED + "a_fork_gets_what_was_left_of_the_budget_at_that_moment",
          SAVED + "what_was_saved_while_it_backed_off_goes_on_after_the_same_pause"),
-    kept("fork-race", "6 checkpoint", "Forks race on request: the first that is done ends the others; their files stay.",
+    kept("fork-race", "6 checkpoint", "Forks race on request: the first that is done ends the others; files stay.",
          SAVED + "the_first_of_a_race_that_is_done_ends_the_others_and_their_files_stay", RACES_CLI),
     kept("checkpoint-automatic", "6 checkpoint", "Automatic checkpoints at turn boundaries, the newest are kept.",
          SAVED + "files_are_saved_by_themselves_while_commands_run_and_only_the_last_are_kept"),
