@@ -70,6 +70,8 @@ TARGETS = "tests/proxy/test_mount_targets.py::test_"
 UNKNOWN = "tests/kernel/test_unknown_outcomes.py::test_"
 RECONCILES = "tests/cli/test_commands.py::test_a_call_that_was_cut_off_is_settled_from_the_command_line"
 RACES_CLI = "tests/cli/test_commands.py::test_a_checkpoint_is_restored_as_a_new_agent"
+WHY = "tests/kernel/test_provenance.py::test_"
+REPLAYS_CLI = "tests/cli/test_commands.py::test_a_run_is_made_again_and_its_steps_are_explained"
 OLD = "tests/kernel/test_old_stores.py::test_"
 ORPHANS = "tests/proxy/test_mount_orphans.py::test_"
 IMPORTED = "tests/proxy/test_host_config.py::test_"
@@ -334,6 +336,14 @@ REQUIREMENTS: tuple[Requirement, ...] = (
          SAVED + "a_fork_has_the_mail_that_waited_and_reads_it_for_itself",
          SAVED + "a_fork_gets_what_was_left_of_the_budget_at_that_moment",
          SAVED + "what_was_saved_while_it_backed_off_goes_on_after_the_same_pause"),
+    kept("replay-offline", "1", "A run is made again from its journal, offline, and each step is compared.",
+         WHY + "a_run_made_again_from_its_journal_comes_out_the_same_at_every_step",
+         WHY + "the_first_step_that_comes_out_otherwise_is_named", REPLAYS_CLI),
+    kept("replay-from", "1", "A run goes on from a step on another model, and it is shown where the runs part.",
+         REPLAYS_CLI, SAVED + "an_agent_goes_on_from_any_earlier_step_of_its_journal"),
+    kept("provenance", "6 journal", "Of any effect: the pages the model saw, what allowed it, the budget it drew on.",
+         WHY + "a_step_is_explained_by_what_the_model_saw_and_what_allowed_it",
+         WHY + "a_step_that_a_person_allowed_names_the_question_and_who_answered", REPLAYS_CLI),
     kept("fork-race", "6 checkpoint", "Forks race on request: the first that is done ends the others; files stay.",
          SAVED + "the_first_of_a_race_that_is_done_ends_the_others_and_their_files_stay", RACES_CLI),
     kept("checkpoint-automatic", "6 checkpoint", "Automatic checkpoints at turn boundaries, the newest are kept.",

@@ -254,6 +254,13 @@ class ReconcileArgs(Args):
     pid: PidOrPrefix | None = None
 
 
+class StepArgs(Args):
+    """Arguments of the calls about one step of a journal."""
+
+    pid: PidOrPrefix
+    step: Annotated[int, Field(ge=0)]
+
+
 class ReadAuditArgs(Args):
     """Arguments of `read_audit`."""
 

@@ -167,6 +167,20 @@ ROWS: tuple[Syscall, ...] = (
         audience=Audience.HOSTS, tool=False, resource="aos://proc/{pid}/journal",
     ),
     Syscall(
+        name="explain_step",
+        title="Explain a step",
+        summary="Why a step was made: the pages the model saw, what allowed it, the budget it drew on.",
+        args=a.StepArgs, result=r.WhyResult, reach=Reach.READ, effect=PURE, category="audit",
+        audience=Audience.HOSTS, tool=False, resource="aos://proc/{pid}/why/{step}",
+    ),
+    Syscall(
+        name="replay_journal",
+        title="Replay a journal",
+        summary="Make an agent's run again from its journal, without any call, and compare each step.",
+        args=a.PidArgs, result=r.ReplayResult, reach=Reach.READ, effect=PURE, category="audit",
+        audience=Audience.OPERATORS, tool=False,
+    ),
+    Syscall(
         name="read_checkpoint",
         title="Read a checkpoint",
         summary="One checkpoint.",

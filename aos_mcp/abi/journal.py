@@ -68,6 +68,8 @@ class Step:
     fence: int
     started_at: float
     ended_at: float | None = None
+    basis: Digest | None = None
+    """Of a model call: the payload with the system text and the tools it was made with."""
     stamp: int = 0
     """The state of the page table that it began with, see `ports.Transaction.page_table`. Given by the store."""
 

@@ -37,6 +37,7 @@ from aos_mcp.cli import (
     session,
     top,
     transcript,
+    why,
 )
 from aos_mcp.cli.failure import CliError
 
@@ -71,6 +72,7 @@ app.command("mounts")(kernel.mounts)
 app.add_typer(agents.app, name="agents")
 app.add_typer(models.app, name="models")
 app.command("replay")(replay.replay)
+app.command("why")(why.why)
 app.command("bench")(bench.bench)
 app.command("serve")(kernel.serve)
 app.command("status")(kernel.status)

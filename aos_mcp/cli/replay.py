@@ -1,19 +1,113 @@
-"""The command `replay`: the recorded runs that `--model replay/NAME` plays, without a provider or a key."""
+"""The command `replay`: past runs made again, step by step or on another model; and the recordings there are."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from aos_mcp.abi.errors import AosError
+from aos_mcp.abi.page import PageKind
 from aos_mcp.cli import output, session
-from aos_mcp.cli.client import Json
+from aos_mcp.cli.client import Client, Json
+from aos_mcp.cli.failure import DONE, FAILED
 from aos_mcp.cli.output import AsJson
+from aos_mcp.cli.pages import read_whole
+from aos_mcp.cli.processes import wait_for
+
+SHOWN_CHARS = 200  # Of one turn in a readable comparison; --json has all of it.
 
 
-def replay(as_json: AsJson = False) -> None:
-    """List the recordings there are; `aos run TASK --model replay/NAME` plays one."""
-    with output.reporting(as_json):
-        output.show({"recordings": _recordings()}, as_json, _table)
+def replay(
+    pid: Annotated[str | None, typer.Argument(metavar="[PID]", help="An agent; none: list the recordings.")] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Make its run again from its journal, and compare each step.")
+    ] = False,
+    step: Annotated[
+        int | None, typer.Option("--from", metavar="STEP", min=0, help="Go on from this step, and compare the runs.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", metavar="PROVIDER/MODEL", help="On this model.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an agent's run again, or list the recordings that `aos run TASK --model replay/NAME` plays."""
+    if pid is None:
+        if offline or step is not None or model is not None:
+            raise typer.BadParameter("name an agent", param_hint="PID")
+        with output.reporting(as_json):
+            output.show({"recordings": _recordings()}, as_json, _table)
+        return
+    if offline == (step is not None):
+        raise typer.BadParameter("say one of the two", param_hint="--offline, --from")
+    with session.kernel(as_json) as client:
+        if step is None:
+            answer = client.call("replay_journal", {"pid": pid})
+            output.show(answer, as_json, _verdicts)
+            raise typer.Exit(DONE if answer.get("first_difference") is None else FAILED)
+        output.show(_parted(client, pid, step, model), as_json, _side_by_side)
+
+
+def _verdicts(answer: Json) -> str:
+    rows = [(str(row["step"]), row["call"], row["verdict"], row["why"]) for row in answer["steps"]]
+    first = answer.get("first_difference")
+    count = len(answer["steps"])
+    end = f"{count} steps, all as on record." if first is None else f"The first difference is step {first}."
+    return f"{output.table(('STEP', 'CALL', 'VERDICT', 'WHY'), rows)}\n{end}"
+
+
+def _parted(client: Client, pid: str, step: int, model: str | None) -> Json:
+    """Fork a run, let the fork end, and lay the two side by side from there on."""
+    whole = client.read_json(f"aos://proc/{pid}")["pid"]
+    forked = client.call("restore", {"checkpoint_id": f"{whole}@{step}", "model": model})["pid"]
+    output.note(f"agent {forked} goes on from step {step}")
+    ended = wait_for(client, [whole, forked], mode="all", timeout_s=None)["agents"]
+    past, other = [_replies(client, each) for each in (whole, forked)]
+    shared = sum(page in dict(past) for page, _ in other)
+    turns = []
+    for number in range(shared, max(len(past), len(other))):
+        texts = [run[number][1] if number < len(run) else None for run in (past, other)]
+        turns.append({"turn": number, "original": texts[0], "other": texts[1], "same": texts[0] == texts[1]})
+    parted = next((turn["turn"] for turn in turns if not turn["same"]), None)
+    return {
+        "pid": whole,
+        "from": step,
+        "fork": forked,
+        "turns": turns,
+        "parted_at": parted,
+        "original": ended[0],
+        "other": ended[1],
+    }
+
+
+def _replies(client: Client, pid: str) -> list[tuple[str, str]]:
+    rows = client.read_json(f"aos://proc/{pid}/context")["pages"]
+    names = [row["page_id"] for row in rows if row["kind"] == PageKind.REPLY]
+    return [(name, str(read_whole(client, name)["content"])) for name in names]
+
+
+def _side_by_side(answer: Json) -> str:
+    lines = []
+    for turn in answer["turns"]:
+        if turn["same"]:
+            lines.append(f"  {turn['turn']}: {_brief(turn['original'])}")
+        else:
+            lines += [f"- {turn['turn']}: {_brief(turn['original'])}", f"+ {turn['turn']}: {_brief(turn['other'])}"]
+    parted = answer["parted_at"]
+    lines.append("The runs never part." if parted is None else f"The runs part at turn {parted}.")
+    for sign, agent in (("-", answer["original"]), ("+", answer["other"])):
+        usage = agent["usage"]
+        lines.append(
+            f"{sign} {output.short(agent['pid'])}: {agent['exit_code']}, {output.money(usage['usd'])}, "
+            f"{usage['turns']} turns"
+        )
+    return "\n".join(lines)
+
+
+def _brief(text: str | None) -> str:
+    if text is None:
+        return "(ended)"
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN_CHARS else f"{line[:SHOWN_CHARS]}…"
 
 
 def _recordings() -> list[Json]:

@@ -19,8 +19,8 @@ EXPIRY_POLL_S = 30.0
 """A wait looks at the clock at least this often, to see a question expire."""
 
 
-async def approve(call: Call, action: Action, process: Process | None) -> None:
-    """Return once a person has allowed this very action, and claim that answer.
+async def approve(call: Call, action: Action, process: Process | None) -> str:
+    """Return once a person has allowed this very action, and claim that answer. Returns the question's id.
 
     A host is told to ask (it has a person in front of it); an agent waits, BLOCKED, and so does its turn: the question
     is a row, so it outlives a crash of the kernel, and the agent finds the same one again. The claim comes before the
@@ -33,7 +33,7 @@ async def approve(call: Call, action: Action, process: Process | None) -> None:
     digest = action_digest(call.caller.principal, call.caller.pid, call.row.name, action.tool, action.arguments)
     approval = await call.machine.store.write(lambda tx: _ask_or_claim(tx, call, action, digest))
     if _claimed(approval):
-        return
+        return approval.approval_id
     _announce(call, approval)
     if process is None:
         raise ApprovalRequired(
@@ -44,8 +44,9 @@ async def approve(call: Call, action: Action, process: Process | None) -> None:
     async with blocked(call, f"approval {approval.approval_id}"):
         while True:
             ticket = call.machine.bus.ticket()
-            if _claimed(await call.machine.store.write(lambda tx: _ask_or_claim(tx, call, action, digest))):
-                return
+            approval = await call.machine.store.write(lambda tx: _ask_or_claim(tx, call, action, digest))
+            if _claimed(approval):
+                return approval.approval_id
             await call.read(lambda tx: refuse_when_finishing(tx, call))
             await until_changed(call.machine, ticket, call.machine.clock.monotonic() + EXPIRY_POLL_S)
 

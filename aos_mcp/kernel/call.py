@@ -41,6 +41,10 @@ class Call:
     arguments: Mapping[str, object]
     progress: Progress | None
     request_id: str | None = None
+    allowed_by: str = ""
+    """The rule, right or answer that let the call through, in words."""
+    approval: str = ""
+    """The question that a person answered, where one was asked."""
     key: str = ""
     """Of an act: what tells a downstream that two calls of it are one; the same when a later turn makes it again."""
     fence: int = 0
@@ -95,10 +99,13 @@ class Call:
         )
 
     def intent(self) -> bytes:
-        """Return the canonical form of what is asked."""
-        return json.dumps(
-            {"call": self.row.name, "arguments": self.arguments}, sort_keys=True, ensure_ascii=False
-        ).encode()
+        """Return the canonical form of what is asked, and why it was let through."""
+        told: dict[str, object] = {"call": self.row.name, "arguments": self.arguments}
+        if self.allowed_by:
+            told["allowed_by"] = self.allowed_by
+        if self.approval:
+            told["approval"] = self.approval
+        return json.dumps(told, sort_keys=True, ensure_ascii=False).encode()
 
     def entry(self, outcome: str, detail: str = "") -> AuditEntry:
         """Make this call's audit entry: `detail`, and the arguments, in brief."""

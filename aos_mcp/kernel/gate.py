@@ -138,11 +138,12 @@ class Gate:
         if rights is not None and action.tool in ALWAYS_GRANTED:
             rights = replace(rights, tools=(("*",),))
         decision = decide(action, rights, self._machine.settings.rules, None)
+        call.allowed_by = decision.reason
         if isinstance(decision, Allow):
             return
         if isinstance(decision, Deny):
             raise Denied(f"{action.tool} is denied: {decision.reason}.", "Work without it; the operator sets rules.")
-        await approve(call, action, process)
+        call.approval = await approve(call, action, process)
 
     def _action(self, call: Call, process: Process | None) -> Action:
         tool, effect, read_only = call.row.name, call.row.effect, call.row.effect is EffectClass.PURE

@@ -11,6 +11,8 @@ import hashlib
 import json
 from dataclasses import replace
 
+from pydantic import JsonValue
+
 from aos_mcp.abi.approval import Approval, ApprovalState
 from aos_mcp.abi.handle import Digest, Pid
 from aos_mcp.abi.journal import HOST_JOURNAL, EffectClass, Step, StepState
@@ -32,6 +34,7 @@ def begin(
     intent: bytes,
     now: float,
     request_id: str | None = None,
+    basis: Digest | None = None,
 ) -> Step:
     """Write the intent of a step that is about to act on the world.
 
@@ -48,6 +51,7 @@ def begin(
         idempotency_key=f"{process.pid}:{request_id if request_id is not None else process.step}",
         fence=process.fence,
         started_at=now,
+        basis=basis,
     )
     tx.step_insert(step)
     tx.process_put(replace(process, step=process.step + 1, updated_at=now))
@@ -148,7 +152,7 @@ def question_about(pid: str, number: int) -> str:
     return "ap_" + base64.b32encode(digest)[:26].decode().lower()
 
 
-def asked_of(tx: Transaction, step: Step) -> tuple[str, dict[str, object]]:
+def asked_of(tx: Transaction, step: Step) -> tuple[str, dict[str, JsonValue]]:
     """Return what a step was about: the tool, downstream where it is one, and its arguments."""
     intent = json.loads(payload(tx, step.intent))
     arguments = intent.get("arguments") or {}

@@ -22,10 +22,12 @@ from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.journal import MODEL_CALL, EffectClass, Step, StepState
 from aos_mcp.abi.limits import MODEL_CALL_S
 from aos_mcp.abi.process import Process, SchedClass
+from aos_mcp.context.fingerprint import fingerprint
 from aos_mcp.context.layout import encode_reply
 from aos_mcp.context.tokens import count
 from aos_mcp.kernel import budget, journal, table
 from aos_mcp.kernel.admission import Demand
+from aos_mcp.kernel.basis import encode_basis
 from aos_mcp.kernel.gate import error_body
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.kernel.paging import tools_digest
@@ -170,6 +172,7 @@ class ModelCall:
                 "turns": len(prompt.turns),
                 "tools": tools_digest(prompt.tools),
                 "max_output_tokens": output,
+                "prompt": fingerprint(prompt),
             }
             self._step = journal.begin(
                 tx,
@@ -178,6 +181,7 @@ class ModelCall:
                 effect=EffectClass.LLM,
                 intent=json.dumps(intent).encode(),
                 now=now,
+                basis=tx.payload_put(encode_basis(prompt.system, prompt.tools)),
             )
         return replace(prompt, max_output_tokens=output)
 

@@ -16,6 +16,10 @@ def _after(values: Mapping[str, str]) -> Mapping[str, object]:
     return {"pid": values["pid"], "after": int(values["after"]), "limit": limits.LIST_MAX}
 
 
+def _step(values: Mapping[str, str]) -> Mapping[str, object]:
+    return {"pid": values["pid"], "step": int(values["step"])}
+
+
 FORMS = (
     Form(
         uri="aos://proc",
@@ -53,6 +57,14 @@ FORMS = (
         description="The steps of an agent behind the one with this number.",
         call="read_journal",
         arguments=_after,
+    ),
+    Form(
+        uri="aos://proc/{pid}/why/{step}",
+        name="why",
+        title="Why a step was made",
+        description="The pages the model saw, what allowed the step, and the budget it drew on.",
+        call="explain_step",
+        arguments=_step,
     ),
     Form(
         uri="aos://checkpoint/{checkpoint_id}",

@@ -218,6 +218,7 @@ def step_values(step: Step) -> Values:
         "fence": step.fence,
         "started_at": step.started_at,
         "ended_at": step.ended_at,
+        "basis": step.basis,
     }
 
 
@@ -236,6 +237,7 @@ def step_from(row: Row) -> Step:
         fence=row["fence"],
         started_at=row["started_at"],
         ended_at=row["ended_at"],
+        basis=row["basis"],
         stamp=row["stamp"],
     )
 

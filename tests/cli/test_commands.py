@@ -198,6 +198,24 @@ def test_a_call_that_was_cut_off_is_settled_from_the_command_line(aos: Aos) -> N
     aos("reconcile", pid, "0", "--redo", "--give-up", code=2)
 
 
+def test_a_run_is_made_again_and_its_steps_are_explained(aos: Aos) -> None:
+    pid = aos.run("hello")
+    aos("wait", pid)
+    again = aos.json("replay", pid, "--offline")
+    assert (again.get("first_difference"), {row["verdict"] for row in again["steps"]}) == (None, {"same"})
+    assert "all as on record" in aos("replay", pid, "--offline")
+    parted = aos.json("replay", pid, "--from", "0", "--model", "replay/hello")
+    assert (parted["parted_at"], [turn["same"] for turn in parted["turns"]]) == (None, [True])
+    assert "never part" in aos("replay", pid, "--from", "0")
+    why = aos.json("why", pid, "0")
+    assert why["model"] == "replay/hello"
+    assert [page["kind"] for page in why["seen"]] == ["task"]
+    assert "IT SAW" in aos("why", pid, "0")
+    aos("why", pid, "99", code=5)
+    aos("replay", pid, code=2)
+    aos("replay", "--offline", code=2)
+
+
 def test_a_checkpoint_is_restored_as_a_new_agent(aos: Aos) -> None:
     pid = aos.run("hello")
     aos("wait", pid)

@@ -17,6 +17,7 @@ from aos_mcp.kernel.calls import (
     notes,
     policy,
     process,
+    provenance,
     scheduling,
     status,
 )
@@ -42,6 +43,8 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
             "checkpoint": checkpoint.checkpoint,
             "restore": checkpoint.restore,
             "read_checkpoint": checkpoint.read_checkpoint,
+            "explain_step": provenance.explain_step,
+            "replay_journal": provenance.replay_journal,
             "sandbox_exec": execute.execute,
             "complete": model.complete,
             "search_tools": mount.search_tools,

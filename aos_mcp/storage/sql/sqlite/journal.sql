@@ -2,11 +2,11 @@
 -- The fence is checked in the statement that writes: a kernel that lost the process adds nothing.
 INSERT INTO step (
     pid, number, call, effect, state, intent, result, request_id, idempotency_key, fence, started_at, ended_at,
-    stamp
+    basis, stamp
 )
 SELECT
     :pid, :number, :call, :effect, :state, :intent, :result, :request_id, :idempotency_key, :fence, :started_at,
-    :ended_at, (
+    :ended_at, :basis, (
         SELECT max(
             coalesce((SELECT max(stamp) FROM page WHERE pid = :pid), 0),
             coalesce((SELECT max(stamp) FROM page_version WHERE pid = :pid), 0)
