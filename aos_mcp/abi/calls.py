@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from aos_mcp.abi import arguments as a
+from aos_mcp.abi import history as h
 from aos_mcp.abi import results as r
 from aos_mcp.abi.errors import ErrorCode as E
 from aos_mcp.abi.journal import EffectClass
@@ -135,7 +136,7 @@ ROWS: tuple[Syscall, ...] = (
         name="reconcile",
         title="Reconcile a step",
         summary="Say what became of a call that ended in unknown_outcome, once you have looked.",
-        args=a.ReconcileArgs, result=r.ReconcileResult, reach=Reach.WRITE, effect=IDEMPOTENT, category="process",
+        args=a.ReconcileArgs, result=h.ReconcileResult, reach=Reach.WRITE, effect=IDEMPOTENT, category="process",
         tool=False, function=True, errors=(E.CONFLICT,),
     ),
     Syscall(
@@ -163,28 +164,28 @@ ROWS: tuple[Syscall, ...] = (
         name="read_journal",
         title="Read a journal",
         summary="The steps of one process.",
-        args=a.ReadJournalArgs, result=r.JournalResult, reach=Reach.READ, effect=PURE, category="process",
+        args=a.ReadJournalArgs, result=h.JournalResult, reach=Reach.READ, effect=PURE, category="process",
         audience=Audience.HOSTS, tool=False, resource="aos://proc/{pid}/journal",
     ),
     Syscall(
         name="explain_step",
         title="Explain a step",
         summary="Why a step was made: the pages the model saw, what allowed it, the budget it drew on.",
-        args=a.StepArgs, result=r.WhyResult, reach=Reach.READ, effect=PURE, category="audit",
+        args=a.StepArgs, result=h.WhyResult, reach=Reach.READ, effect=PURE, category="audit",
         audience=Audience.HOSTS, tool=False, resource="aos://proc/{pid}/why/{step}",
     ),
     Syscall(
         name="replay_journal",
         title="Replay a journal",
         summary="Make an agent's run again from its journal, without any call, and compare each step.",
-        args=a.PidArgs, result=r.ReplayResult, reach=Reach.READ, effect=PURE, category="audit",
+        args=a.PidArgs, result=h.ReplayResult, reach=Reach.READ, effect=PURE, category="audit",
         audience=Audience.OPERATORS, tool=False,
     ),
     Syscall(
         name="read_checkpoint",
         title="Read a checkpoint",
         summary="One checkpoint.",
-        args=a.ReadCheckpointArgs, result=r.CheckpointRow, reach=Reach.READ, effect=PURE, category="process",
+        args=a.ReadCheckpointArgs, result=h.CheckpointRow, reach=Reach.READ, effect=PURE, category="process",
         audience=Audience.HOSTS, tool=False, resource="aos://checkpoint/{checkpoint_id}",
     ),
     Syscall(

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 from aos_mcp.abi import arguments as a
+from aos_mcp.abi import history as h
 from aos_mcp.abi import results as r
 from aos_mcp.abi.budget import WORKSPACE_ACCOUNT
 from aos_mcp.abi.errors import Conflict, NotFound
@@ -166,10 +167,10 @@ def _begin(
     return rows
 
 
-async def read_checkpoint(call: Call, args: a.ReadCheckpointArgs) -> r.CheckpointRow:
+async def read_checkpoint(call: Call, args: a.ReadCheckpointArgs) -> h.CheckpointRow:
     """Show one checkpoint."""
 
-    def work(tx: Transaction) -> r.CheckpointRow:
+    def work(tx: Transaction) -> h.CheckpointRow:
         row = _checkpoint(tx, call, args.checkpoint_id)
         return views.checkpoint(row, len(files.listed(tx, row.manifest).files))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from aos_mcp.abi import arguments as a
+from aos_mcp.abi import history as h
 from aos_mcp.abi import results as r
 from aos_mcp.abi.approval import Approval, ApprovalState, Grant
 from aos_mcp.abi.errors import Conflict, Denied, Invalid, NotFound
@@ -62,10 +63,10 @@ def _reconcile(tx: Transaction, call: Call, args: a.AnswerArgs, found: Approval)
     return r.AnswerResult(approval_id=after.approval_id, state=after.state)
 
 
-async def reconcile(call: Call, args: a.ReconcileArgs) -> r.ReconcileResult:
+async def reconcile(call: Call, args: a.ReconcileArgs) -> h.ReconcileResult:
     """Say what became of a step of unknown outcome: an agent of its own, a host of any of its agents'."""
 
-    def work(tx: Transaction) -> r.ReconcileResult:
+    def work(tx: Transaction) -> h.ReconcileResult:
         own = call.own(tx) if call.caller.pid is not None else None
         if own is not None and args.pid is not None and args.pid != own.pid:
             raise Denied("An agent reconciles its own steps.", "Leave out pid.")
@@ -75,7 +76,7 @@ async def reconcile(call: Call, args: a.ReconcileArgs) -> r.ReconcileResult:
         call.subject = process.pid
         step = reconciling.find_unknown(tx, process.pid, args.step)
         settled = reconciling.reconcile(tx, call, step, args.outcome, args.note or "")
-        return r.ReconcileResult(pid=process.pid, step=settled.number, state=settled.state)
+        return h.ReconcileResult(pid=process.pid, step=settled.number, state=settled.state)
 
     return await call.commit(work)
 

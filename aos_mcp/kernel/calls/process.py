@@ -9,6 +9,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from aos_mcp.abi import arguments as a
+from aos_mcp.abi import history as h
 from aos_mcp.abi import results as r
 from aos_mcp.abi.budget import WORKSPACE_ACCOUNT, Account, Budget
 from aos_mcp.abi.capability import CallerKind, Rights
@@ -473,12 +474,12 @@ async def read_process(call: Call, args: a.PidArgs) -> r.ProcessResult:
     return await call.read(work)
 
 
-async def read_journal(call: Call, args: a.ReadJournalArgs) -> r.JournalResult:
+async def read_journal(call: Call, args: a.ReadJournalArgs) -> h.JournalResult:
     """Show a piece of a journal."""
 
-    def work(tx: Transaction) -> r.JournalResult:
+    def work(tx: Transaction) -> h.JournalResult:
         process = call.find(tx, args.pid)
         steps = tx.step_list(process.pid, after=args.after, limit=args.limit)
-        return r.JournalResult(pid=process.pid, steps=[views.step(row) for row in steps])
+        return h.JournalResult(pid=process.pid, steps=[views.step(row) for row in steps])
 
     return await call.read(work)

@@ -6,7 +6,7 @@ import json
 from typing import Literal
 
 from aos_mcp.abi import arguments as a
-from aos_mcp.abi import results as r
+from aos_mcp.abi import history as h
 from aos_mcp.abi.errors import NotFound
 from aos_mcp.abi.journal import MODEL_CALL, Step, StepState
 from aos_mcp.abi.page import OUTSIDE
@@ -22,10 +22,10 @@ from aos_mcp.ports import Transaction
 LOOKED_BACK = 64  # Steps back to the model call that asked: a turn makes at most 32 tool calls.
 
 
-async def explain_step(call: Call, args: a.StepArgs) -> r.WhyResult:
+async def explain_step(call: Call, args: a.StepArgs) -> h.WhyResult:
     """Say why a step was made."""
 
-    def work(tx: Transaction) -> r.WhyResult:
+    def work(tx: Transaction) -> h.WhyResult:
         process = call.find(tx, args.pid)
         step = tx.step_get(process.pid, args.step)
         if step is None:
@@ -35,14 +35,14 @@ async def explain_step(call: Call, args: a.StepArgs) -> r.WhyResult:
     return await call.read(work)
 
 
-def _why(tx: Transaction, process: Process, step: Step) -> r.WhyResult:
+def _why(tx: Transaction, process: Process, step: Step) -> h.WhyResult:
     intent = json.loads(journal.payload(tx, step.intent))
     asking = step if step.call == MODEL_CALL else _asking(tx, step)
     told = json.loads(journal.payload(tx, asking.intent)) if asking is not None else {}
     tool, arguments = journal.asked_of(tx, step) if step.call != MODEL_CALL else (MODEL_CALL, {})
     question = tx.approval_get(intent["approval"]) if intent.get("approval") else None
     said = decode_reply(journal.result_of(tx, asking)).text if asking is not None and asking.result else ""
-    return r.WhyResult(
+    return h.WhyResult(
         pid=process.pid,
         step=step.number,
         call=step.call,
@@ -72,18 +72,18 @@ def _asking(tx: Transaction, step: Step) -> Step | None:
     return next((each for each in reversed(asked) if each.state is StepState.DONE), None)
 
 
-def _seen(tx: Transaction, asking: Step) -> list[r.SeenPage]:
+def _seen(tx: Transaction, asking: Step) -> list[h.SeenPage]:
     table = tx.page_table(asking.pid, at=asking.stamp)
     return [
-        r.SeenPage(page_id=page.page_id, kind=page.kind, title=page.title, digest=page.digest, tokens=page.tokens)
+        h.SeenPage(page_id=page.page_id, kind=page.kind, title=page.title, digest=page.digest, tokens=page.tokens)
         for page in table
         if page.position != OUTSIDE and in_window(page)
     ]
 
 
-def _budget(tx: Transaction, process: Process) -> list[r.DrawnBudget]:
+def _budget(tx: Transaction, process: Process) -> list[h.DrawnBudget]:
     return [
-        r.DrawnBudget(
+        h.DrawnBudget(
             account=account.account,
             usd=account.used.microusd / MICRO,
             usd_limit=None if account.limit.microusd is None else account.limit.microusd / MICRO,
@@ -96,23 +96,23 @@ def _budget(tx: Transaction, process: Process) -> list[r.DrawnBudget]:
     ]
 
 
-async def replay_journal(call: Call, args: a.PidArgs) -> r.ReplayResult:
+async def replay_journal(call: Call, args: a.PidArgs) -> h.ReplayResult:
     """Make a run again from its journal and compare each step."""
 
-    def work(tx: Transaction) -> r.ReplayResult:
+    def work(tx: Transaction) -> h.ReplayResult:
         process = call.find(tx, args.pid)
         rows = [_row(each) for each in replay(tx, process)]
         first = next((row.step for row in rows if row.verdict == "differs"), None)
-        return r.ReplayResult(pid=process.pid, steps=rows, first_difference=first)
+        return h.ReplayResult(pid=process.pid, steps=rows, first_difference=first)
 
     return await call.read(work)
 
 
-def _row(replayed: Replayed) -> r.ReplayRow:
+def _row(replayed: Replayed) -> h.ReplayRow:
     verdict: Literal["same", "differs", "not_recorded"] = "same"
     if replayed.difference is None:
         verdict = "not_recorded"
     elif replayed.difference:
         verdict = "differs"
     step = replayed.step
-    return r.ReplayRow(step=step.number, call=step.call, verdict=verdict, why=replayed.difference or "")
+    return h.ReplayRow(step=step.number, call=step.call, verdict=verdict, why=replayed.difference or "")

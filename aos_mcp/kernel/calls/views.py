@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aos_mcp.abi import history as h
 from aos_mcp.abi import results as r
 from aos_mcp.abi.approval import Approval
 from aos_mcp.abi.audit import AuditHead, AuditRecord
@@ -127,9 +128,9 @@ def page(row: Page) -> r.PageRow:
     )
 
 
-def step(row: Step) -> r.StepRow:
+def step(row: Step) -> h.StepRow:
     """Show a journal step."""
-    return r.StepRow(
+    return h.StepRow(
         number=row.number,
         call=row.call,
         effect=row.effect,
@@ -142,9 +143,9 @@ def step(row: Step) -> r.StepRow:
     )
 
 
-def checkpoint(row: Checkpoint, files: int) -> r.CheckpointRow:
+def checkpoint(row: Checkpoint, files: int) -> h.CheckpointRow:
     """Show a checkpoint."""
-    return r.CheckpointRow(
+    return h.CheckpointRow(
         checkpoint_id=row.checkpoint_id, pid=row.pid, step=row.step, label=row.label, at=row.at, files=files
     )
 
