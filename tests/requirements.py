@@ -6,26 +6,14 @@ A gap is an honest row, not an excuse: the README's limits say the same in the r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Requirement:
-    """One promise. `section` is the design's, `tests` are pytest ids without parameters, `gap` says why it is open."""
-
-    name: str
-    section: str
-    sentence: str
-    tests: tuple[str, ...] = ()
-    gap: str = ""
-
+from tests.requirement import Requirement, kept, open_
+from tests.requirements_durability import DURABILITY
 
 LIFE = "tests/kernel/test_agent_life.py::test_"
 ASKED = "tests/kernel/test_approvals.py::test_"
 LOG = "tests/kernel/test_audit_log.py::test_"
 MONEY = "tests/kernel/test_budget_arithmetic.py::test_"
 BUS = "tests/kernel/test_bus.py::test_"
-SAVED = "tests/kernel/test_checkpoints.py::test_"
 LIMITS = "tests/kernel/test_limits.py::test_"
 WORDS = "tests/kernel/test_messages.py::test_"
 LANE = "tests/kernel/test_lane.py::test_"
@@ -67,12 +55,6 @@ STDIO = "tests/proxy/test_mounts_stdio.py::test_"
 HTTP_MOUNT = "tests/proxy/test_mounts_http.py::test_"
 DEFINED = "tests/proxy/test_mount_definitions.py::test_"
 TARGETS = "tests/proxy/test_mount_targets.py::test_"
-UNKNOWN = "tests/kernel/test_unknown_outcomes.py::test_"
-RECONCILES = "tests/cli/test_commands.py::test_a_call_that_was_cut_off_is_settled_from_the_command_line"
-RACES_CLI = "tests/cli/test_commands.py::test_a_checkpoint_is_restored_as_a_new_agent"
-WHY = "tests/kernel/test_provenance.py::test_"
-REPLAYS_CLI = "tests/cli/test_commands.py::test_a_run_is_made_again_and_its_steps_are_explained"
-OLD = "tests/kernel/test_old_stores.py::test_"
 ORPHANS = "tests/proxy/test_mount_orphans.py::test_"
 IMPORTED = "tests/proxy/test_host_config.py::test_"
 TOOLS = "tests/surface/test_tools.py::test_"
@@ -94,17 +76,8 @@ FLOORS = "tests/test_floors.py::test_"
 SHIPPED = "tests/test_packaging.py::test_"
 
 
-def kept(name: str, section: str, sentence: str, *tests: str) -> Requirement:
-    """A promise that these tests hold."""
-    return Requirement(name, section, sentence, tests)
-
-
-def open_(name: str, section: str, sentence: str, gap: str) -> Requirement:
-    """A promise that is not kept yet, and why."""
-    return Requirement(name, section, sentence, gap=gap)
-
-
 REQUIREMENTS: tuple[Requirement, ...] = (
+    *DURABILITY,
     # 1. Whom it serves ------------------------------------------------------------------------------------------------
     kept("budget-reserved", "1", "Money and tokens are reserved before a call and settled after; overspend is zero.",
          LIFE + "a_racing_crowd_never_overspends", LIFE + "a_budget_refuses_the_call_before_it_leaves",
@@ -121,19 +94,6 @@ REQUIREMENTS: tuple[Requirement, ...] = (
     kept("budget-subtree", "1", "Budgets hold on the agent, its subtree and the workspace.",
          LIMITS + "a_child_spends_its_parents_budget_too",
          LIMITS + "a_spawn_asks_for_no_more_than_the_workspace_has"),
-    kept("effects-reconciled", "1",
-         "Of an unknown effect the agent and the host are told, may look, and say: it happened, do it, or give up.",
-         UNKNOWN + "a_server_killed_in_a_call_leaves_a_question_and_the_answer_reaches_the_agent",
-         UNKNOWN + "what_did_not_happen_is_done_by_the_agent_when_a_person_says_so",
-         UNKNOWN + "an_agent_that_has_looked_reconciles_its_own_step_and_no_other",
-         UNKNOWN + "a_kernel_killed_in_an_agents_command_does_it_again_only_when_told_to",
-         RECONCILES),
-    kept("effects-hosts", "1", "What a host had under way when the kernel died is asked about too.",
-         UNKNOWN + "what_a_host_had_cut_off_is_asked_about_too",
-         UNKNOWN + "a_kernel_killed_in_a_hosts_command_asks_about_it_at_the_next_boot"),
-    kept("effects-keys", "6 journal", "Downstreams get an idempotency key, the same one when a call is made again.",
-         UNKNOWN + "a_call_made_again_after_a_crash_has_the_key_of_the_first",
-         UNKNOWN + "a_tool_with_a_place_for_a_key_gets_it_and_keeps_one_it_was_given"),
     kept("outlive-host", "1", "Agents outlive the host that spawned them.",
          SHIM + "an_agent_outlives_the_host_that_spawned_it", CLAUDE + "agents_outlive_the_host_that_spawned_them"),
     kept("one-kernel", "1", "One kernel serves many hosts.",
@@ -316,41 +276,6 @@ REQUIREMENTS: tuple[Requirement, ...] = (
     kept("request-identity", "6 store", "A request is answered once, in its place, whatever id the model gives it.",
          REQUESTS + "a_model_that_uses_one_id_in_every_turn_gets_every_answer",
          REQUESTS + "a_model_that_uses_one_id_twice_in_a_turn_gets_both_answers"),
-    kept("checkpoint", "6 checkpoint",
-         "A checkpoint is a journal position and a workspace manifest, at a turn boundary.",
-         SAVED + "a_checkpoint_waits_for_the_turn_under_way",
-         READING + "a_checkpoint_is_shown_to_its_owner_and_nobody_else"),
-    kept("restore", "6 checkpoint", "Restore is a new process with its files, on any model; it repeats no effect.",
-         SAVED + "a_fork_has_the_files_of_that_moment_and_its_own_from_then_on",
-         SAVED + "a_checkpoint_goes_on_with_another_model_where_the_first_one_stood",
-         SAVED + "a_restored_agent_repeats_no_effect_of_its_past"),
-    kept("restore-rights", "6 checkpoint", "A restore widens neither rights nor budgets; its place in a tree is right.",
-         SAVED + "a_childs_past_restored_by_the_host_is_a_tree_of_its_own",
-         SAVED + "a_fork_gets_a_budget_of_its_own_and_no_more_than_there_is"),
-    kept("self-checkpoint", "6 checkpoint", "An agent may save and fork itself.",
-         SAVED + "an_agent_saves_itself_and_is_forked_by_itself"),
-    kept("restore-at-step", "6 checkpoint", "Re-run from step k.",
-         SAVED + "an_agent_goes_on_from_any_earlier_step_of_its_journal"),
-    kept("restore-exact", "6 checkpoint", "Same context bytes, mailbox, budget share and timers.",
-         SAVED + "a_restored_agent_reads_the_same_bytes_as_the_run_it_comes_from",
-         SAVED + "a_fork_has_the_mail_that_waited_and_reads_it_for_itself",
-         SAVED + "a_fork_gets_what_was_left_of_the_budget_at_that_moment",
-         SAVED + "what_was_saved_while_it_backed_off_goes_on_after_the_same_pause"),
-    kept("replay-offline", "1", "A run is made again from its journal, offline, and each step is compared.",
-         WHY + "a_run_made_again_from_its_journal_comes_out_the_same_at_every_step",
-         WHY + "the_first_step_that_comes_out_otherwise_is_named", REPLAYS_CLI),
-    kept("replay-from", "1", "A run goes on from a step on another model, and it is shown where the runs part.",
-         REPLAYS_CLI, SAVED + "an_agent_goes_on_from_any_earlier_step_of_its_journal"),
-    kept("provenance", "6 journal", "Of any effect: the pages the model saw, what allowed it, the budget it drew on.",
-         WHY + "a_step_is_explained_by_what_the_model_saw_and_what_allowed_it",
-         WHY + "a_step_that_a_person_allowed_names_the_question_and_who_answered", REPLAYS_CLI),
-    kept("fork-race", "6 checkpoint", "Forks race on request: the first that is done ends the others; files stay.",
-         SAVED + "the_first_of_a_race_that_is_done_ends_the_others_and_their_files_stay", RACES_CLI),
-    kept("checkpoint-automatic", "6 checkpoint", "Automatic checkpoints at turn boundaries, the newest are kept.",
-         SAVED + "files_are_saved_by_themselves_while_commands_run_and_only_the_last_are_kept"),
-    kept("store-migrates", "6 store", "A store of an older release migrates forward, with everything in it.",
-         OLD + "an_agent_of_an_older_store_goes_on_with_its_mail",
-         OLD + "a_checkpoint_of_an_older_store_is_restored_with_its_pages_and_files"),
     # 6. Scheduler, admission, budgets ---------------------------------------------------------------------------------
     kept("pick-pure", "6 scheduler", "pick is pure: class, then fair shares of owners and programs, then short first.",
          QUEUE + "the_default_is_what_its_sentences_say",
