@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import anyio
@@ -32,7 +32,7 @@ from aos_mcp.kernel.gate import error_body
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.kernel.paging import tools_digest
 from aos_mcp.kernel.retry import GiveUp, Verdict, Wait, counted, judge
-from aos_mcp.ports import Deliver, LanguageModel, Transaction
+from aos_mcp.ports import LanguageModel, Transaction
 
 COUNT_SLACK = 1.35
 """A counted prompt is reserved with this factor: our count is an estimate, the provider's is what is billed."""
@@ -72,6 +72,7 @@ class ModelCall:
         self._step: Step | None = None
         self._input_tokens = 0
         self._written: list[str] = []
+        self._counted = Usage()
         self._sent = False
 
     async def run(self, prompt: Prompt, *, process: Process | None) -> Completion:
@@ -124,7 +125,7 @@ class ModelCall:
             self._sent = True
             try:
                 with anyio.fail_after(MODEL_CALL_S):
-                    seat.completion = await self._model.complete(prompt, self._deliver(process))
+                    seat.completion = await self._model.complete(prompt, Hearing(self, process))
             except ModelError as error:
                 seat.error, self.verdict = error, self._judged(error)
                 if isinstance(self.verdict, Wait) and self.verdict.park:
@@ -185,23 +186,29 @@ class ModelCall:
             )
         return replace(prompt, max_output_tokens=output)
 
-    def _deliver(self, process: Process | None) -> Deliver:
-        def deliver(text: str) -> None:
-            self._written.append(text)
-            if process is not None:
-                self._machine.sign_of_life(process.pid)
-                self._machine.bus.publish(
-                    Event(kind=EventKind.OUTPUT, subject=process.pid, owner=process.owner, detail=text)
-                )
+    def hear(self, text: str, process: Process | None) -> None:
+        """Take a piece of the answer, and show it to whoever follows the process."""
+        self._written.append(text)
+        if process is not None:
+            self._machine.sign_of_life(process.pid)
+            self._machine.bus.publish(
+                Event(kind=EventKind.OUTPUT, subject=process.pid, owner=process.owner, detail=text)
+            )
 
-        return deliver
+    def meter(self, usage: Usage) -> None:
+        """Take what the driver says was used by a call that did not come to its end."""
+        self._counted = usage
 
     def _used(self, output_tokens: int = 0, *, cut: bool = False) -> Usage:
         """Return what a call that did not finish is charged: its prompt, once anything came back, and what came.
 
-        One that was cut was refused by nobody: its prompt is charged once it was sent.
+        One that was cut was refused by nobody: its prompt is charged once it was sent. Where the provider had counted
+        the prompt, that is what is charged; until then it is what was reserved for it.
         """
-        written = max(output_tokens, count("".join(self._written)))
+        counted = self._counted
+        if counted.tokens > counted.output_tokens:
+            return counted
+        written = max(output_tokens, counted.output_tokens, count("".join(self._written)))
         if not written and not (cut and self._sent):
             return Usage()
         return Usage(
@@ -223,6 +230,22 @@ class ModelCall:
         process = tx.process_get(self._step.pid) if self._step is not None else None
         if self._step is not None and process is not None and process.fence == self._step.fence:
             journal.finish(tx, self._step, state=state, result=body, now=self._machine.clock.now())
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """What a driver delivers to (see `ports.Metered`)."""
+
+    call: ModelCall
+    process: Process | None
+
+    def __call__(self, text: str) -> None:
+        """See `ports.Deliver`."""
+        self.call.hear(text, self.process)
+
+    def used(self, usage: Usage) -> None:
+        """See `ports.Metered.used`."""
+        self.call.meter(usage)
 
 
 def order_of(level: SchedClass, first_at: float) -> tuple[float, ...]:

@@ -6,6 +6,7 @@ Loads no SDK: the first call of a provider does. Knows nothing of budgets, queue
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from threading import Thread
 from types import TracebackType
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
@@ -48,6 +49,7 @@ class Catalogue:
         secrets = frozenset(name for row in self._rows.values() for name in row.key_variables)
         self._links = {name: Link(row, environ, secrets, self._open_pool) for name, row in self._rows.items()}
         self._models: dict[str, LanguageModel] = {}
+        self._warmed: set[str] = set()
 
     async def __aenter__(self) -> Catalogue:
         return self
@@ -131,6 +133,14 @@ class Catalogue:
                 f"Write provider/model with one of {local}, for example ollama/nomic-embed-text.",
             )
         return EndpointEmbedder(model, link)
+
+    def warm(self, name: str) -> None:
+        """See `ports.Models.warm`."""
+        link = self._links.get(name.partition("/")[0])
+        if link is not None and link.row.dialect not in self._warmed:
+            self._warmed.add(link.row.dialect)
+            # A thread of its own: nobody waits for it, and a first call that comes meanwhile waits for the same import.
+            Thread(target=link.load, name=f"load {link.row.dialect}", daemon=True).start()
 
     def providers(self) -> Sequence[tuple[str, bool]]:
         """See `ports.Models.providers`."""

@@ -17,6 +17,7 @@ import anyio
 import jiter
 
 from aos_mcp.abi import limits
+from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import Completion, ModelInfo, Prompt, RateLimits
 from aos_mcp.abi.errors import ModelError, ModelFault
 from aos_mcp.llm.draft import Draft, Echo, estimate_tokens, prompt_chars
@@ -26,7 +27,7 @@ from aos_mcp.llm.prices import PriceTable, microusd
 from aos_mcp.llm.providers import Quirks
 from aos_mcp.llm.rate_limits import read_limits
 from aos_mcp.llm.sse import EventStream
-from aos_mcp.ports import Clock, Deliver
+from aos_mcp.ports import Clock, Deliver, Metered
 
 _ESTIMATE_SLACK = 1.35
 """Dense text has this many times the tokens that its characters suggest."""
@@ -90,13 +91,27 @@ class Driver(ABC):
         await self._prices.load()
         client = await self._link.client(self._row.quirks.prefix_base_url if prompt.continuing else None)
         draft = Draft(prompt, deliver, Echo(self._repeated(prompt)))
-        started_at = self._clock.now()
+        started_at, whole, refused = self._clock.now(), False, False
         try:
             with anyio.fail_after(limits.MODEL_CALL_S):
                 await self._stream(client, draft)
+            whole = True
         except TimeoutError:
             raise self._broken(draft, f"no end after {limits.MODEL_CALL_S:.0f} seconds") from None
+        except ModelError:
+            refused = not draft.begun  # nobody bills for what they did not begin
+            raise
+        finally:
+            if not (whole or refused) and isinstance(deliver, Metered) and (draft.begun or draft.usage is not None):
+                deliver.used(self._spent(draft, started_at))
         return self._settle(draft, started_at)
+
+    def _spent(self, draft: Draft, at: float) -> Usage:
+        """Return what a call used that did not come to its end."""
+        used = replace(draft.usage or Usage(), output_tokens=draft.output_tokens)
+        if used.tokens == used.output_tokens:
+            return used  # the prompt is not counted yet, so neither is the cost
+        return replace(used, microusd=self._prices.cost(self._row, self._model, used, at) or 0)
 
     @abstractmethod
     def _open(self, client: Any, prompt: Prompt) -> AbstractAsyncContextManager[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
@@ -43,6 +44,10 @@ class Link:
         self._client: Any = None
         self._elsewhere: dict[str, Any] = {}
         self._key = ""
+
+    def load(self) -> None:
+        """Load the SDK. Blocks for a second or two; the first call would otherwise."""
+        import_module(self.row.dialect)
 
     @property
     def key_present(self) -> bool:

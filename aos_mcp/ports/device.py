@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
+from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import Completion, ModelInfo, Prompt
 from aos_mcp.abi.handle import Digest
 from aos_mcp.abi.mount import MountedTool, MountStatus, ToolOutcome
@@ -45,6 +46,23 @@ Deliver = Callable[[str], None]
 """Takes each piece of text as a model writes it. Must not block."""
 
 
+@runtime_checkable
+class Metered(Protocol):
+    """A `Deliver` that is also told what was used by a call that failed, or that was cancelled."""
+
+    def __call__(self, text: str, /) -> None:
+        """Take a piece of text."""
+        ...
+
+    def used(self, usage: Usage) -> None:
+        """Take what was used until then, before the error or the cancellation comes out of `complete`.
+
+        Output is what the provider counted, and at least what came: text, reasoning and tool calls. No prompt tokens
+        means that the provider had not counted them yet; `microusd` is 0 then. Not called when nothing had come back.
+        """
+        ...
+
+
 class LanguageModel(Protocol):
     """One model at one provider."""
 
@@ -61,8 +79,8 @@ class LanguageModel(Protocol):
     async def complete(self, prompt: Prompt, deliver: Deliver) -> Completion:
         """Make one call, always streamed.
 
-        Cancelling it closes the stream; what was delivered until then is what was generated. Never retries by itself.
-        Raises ModelError.
+        Cancelling it closes the stream; what was delivered until then is what was generated, and a `deliver` that is
+        `Metered` is told what was used. Never retries by itself. Raises ModelError.
         """
         ...
 
@@ -84,6 +102,10 @@ class Models(Protocol):
         Configured, else AOS_MODEL, else the first provider with a key, else a reachable Ollama. Raises Unavailable,
         naming the variables that would give one.
         """
+        ...
+
+    def warm(self, name: str) -> None:
+        """Make ready for a first call of this model, in the background: load its SDK. Returns at once, never fails."""
         ...
 
     def providers(self) -> Sequence[tuple[str, bool]]:

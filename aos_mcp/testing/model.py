@@ -98,6 +98,9 @@ class ScriptedModels:
         """See `ports.Models`."""
         return next(iter(self._models))
 
+    def warm(self, name: str) -> None:
+        """See `ports.Models`."""
+
     def providers(self) -> Sequence[tuple[str, bool]]:
         """See `ports.Models`."""
         return [(name.partition("/")[0], True) for name in self._models]

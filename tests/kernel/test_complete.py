@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aos_mcp.abi.completion import Reply
-from aos_mcp.abi.errors import Invalid, NotFound
+from aos_mcp.abi.budget import Usage
+from aos_mcp.abi.completion import Completion, Prompt, Reply
+from aos_mcp.abi.errors import Invalid, ModelError, ModelFault, NotFound
 from aos_mcp.kernel.model_call import estimate
 from aos_mcp.kernel.schema_check import misfit, without_patterns
+from aos_mcp.ports import Deliver, Metered
 from aos_mcp.testing.devices import RecordingMounts, a_tool
 from aos_mcp.testing.kernels import kernel_on
 from aos_mcp.testing.model import ScriptedModel, ScriptedModels, calls, says
@@ -156,6 +158,35 @@ async def test_arguments_that_do_not_fit_a_tool_s_schema_never_leave(tmp_path: P
     assert [arguments for _, arguments in mounts.calls] == [{"path": "a"}]
     assert "path: 7 is not of type 'string'" in results_of(model.prompts[1])[-1]
     assert "read a" in results_of(model.prompts[2])[-1]
+
+
+class CutModel(ScriptedModel):
+    """Says something, tells what was used until then, and is cut."""
+
+    async def complete(self, prompt: Prompt, deliver: Deliver) -> Completion:
+        deliver("Well,")
+        assert isinstance(deliver, Metered)
+        deliver.used(Usage(input_tokens=7, cached_tokens=90, output_tokens=40, microusd=123))
+        if self.gate is not None:
+            await self.gate.wait()
+        raise ModelError(ModelFault.REFUSED, "It broke off.", "Ask for something else.", output_tokens=2)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_a_call_that_did_not_end_is_charged_what_its_provider_had_counted(tmp_path: Path, killed: bool) -> None:
+    model = CutModel(NAME, (), gate=anyio.Event() if killed else None)
+    async with kernel_on(tmp_path, ScriptedModels(model)) as k:
+        with anyio.fail_after(DEADLINE_S), k.kernel.listen() as events:
+            pid = (await k.call("spawn_agent", task="x")).pid
+            if killed:
+                async for event in events:
+                    if event.kind == "output":
+                        break
+                await k.call("signal_agent", pid=pid, signal="kill")
+            while not (usage := (await ended(k, pid)).usage).output_tokens:
+                pass  # a killed agent has ended before its call is settled
+    assert (usage.input_tokens, usage.cached_tokens, usage.output_tokens) == (7, 90, 40)
+    assert usage.usd == pytest.approx(0.000123)
 
 
 # The check itself ----------------------------------------------------------------------------------------------------

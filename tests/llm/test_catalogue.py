@@ -164,6 +164,23 @@ def test_every_field_of_a_row_is_one_the_code_reads() -> None:
             assert f"quirks.{quirk}" in code + own, quirk
 
 
+def test_warming_a_model_loads_its_sdk_in_the_background_and_no_other() -> None:
+    code = """
+import sys, threading
+from aos_mcp.abi.settings import Settings
+from aos_mcp.llm.catalogue import Catalogue
+catalogue = Catalogue(Settings(), {"OPENAI_API_KEY": "k"}, None)
+for name in ("replay/demo", "nobody/m", "openai/gpt", "openai/gpt"):
+    catalogue.warm(name)
+loading = [t for t in threading.enumerate() if t.name.startswith("load")]
+for thread in loading:
+    thread.join()
+print(len(loading), *({"openai", "anthropic"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "1 openai", "")
+
+
 # The default model ---------------------------------------------------------------------------------------------------
 
 NO_OLLAMA = {"OLLAMA_BASE_URL": "http://127.0.0.1:1"}

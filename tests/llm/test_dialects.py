@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from aos_mcp.abi import limits
+from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import Prompt, ToolRequest, ToolSpec, Turn
 from aos_mcp.abi.errors import ModelError, ModelFault
 from aos_mcp.llm.catalogue import Catalogue
@@ -302,6 +303,67 @@ async def test_cancelling_closes_the_connection_and_leaves_nothing_in_flight(
     assert "".join(pieces) == "one two three"
     assert (server.stats.disconnects, server.stats.in_flight) == (1, 0)
     assert (await model.complete(QUESTION, ignore)).reply.text == "Say some words."
+
+
+class Meter:
+    """Hears what a model says, and what a call used that did not end; cancels after so many pieces."""
+
+    def __init__(self, after: int = 0) -> None:
+        self.scope = anyio.CancelScope()
+        self.after = after
+        self.pieces: list[str] = []
+        self.usage: Usage | None = None
+
+    def __call__(self, piece: str) -> None:
+        self.pieces.append(piece)
+        if len(self.pieces) == self.after:
+            self.scope.cancel()
+
+    def used(self, usage: Usage) -> None:
+        assert self.usage is None, "told once"
+        self.usage = usage
+
+
+async def test_a_cancelled_stream_is_charged_what_was_counted_and_what_came(
+    catalogue: Catalogue, server: ProviderServer
+) -> None:
+    server.script(Behaviour(text=TEN_WORDS, reasoning="x" * 400, input_tokens=1_000, cached_tokens=900, hang_after=3))
+    meter = Meter(after=3)
+    with anyio.fail_after(20), meter.scope:
+        await catalogue.resolve(MODELS["anthropic"]).complete(QUESTION, meter)
+    assert meter.usage is not None
+    # The prompt's counts came first; the reasoning and three words are counted by their characters.
+    assert (meter.usage.input_tokens, meter.usage.cached_tokens) == (100, 900)
+    assert meter.usage.output_tokens == -(-(400 + len("one two three")) // 4)
+    assert meter.usage.microusd == 71
+
+
+async def test_a_stream_cancelled_before_its_prompt_was_counted_tells_what_came(
+    catalogue: Catalogue, server: ProviderServer
+) -> None:
+    server.script(Behaviour(text=TEN_WORDS, reasoning="x" * 400, hang_after=3))
+    meter = Meter(after=3)
+    with anyio.fail_after(20), meter.scope:
+        await catalogue.resolve(MODELS["openai"]).complete(QUESTION, meter)
+    assert meter.usage == Usage(output_tokens=-(-(400 + len("one two three")) // 4))
+
+
+@DIALECTS
+async def test_only_what_did_not_end_and_was_begun_is_metered(
+    catalogue: Catalogue, server: ProviderServer, dialect: str
+) -> None:
+    model, meters = catalogue.resolve(MODELS[dialect]), [Meter() for _ in range(4)]
+    server.script(
+        Behaviour(text=TEN_WORDS),
+        Behaviour(status=529),
+        Behaviour(text=TEN_WORDS, error_after=0, error_type="overloaded_error"),
+        Behaviour(text=TEN_WORDS, cut_after=4),
+    )
+    await model.complete(QUESTION, meters[0])
+    for meter in meters[1:]:
+        with pytest.raises(ModelError):
+            await model.complete(QUESTION, meter)
+    assert [meter.usage is not None for meter in meters] == [False, False, False, True]
 
 
 @DIALECTS

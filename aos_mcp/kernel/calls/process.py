@@ -50,6 +50,7 @@ async def spawn(call: Call, args: a.SpawnArgs) -> r.SpawnResult:
         model = ",".join((own.model, *own.fallbacks))
     model = model or await call.machine.models.default()
     chain = [(await call.machine.models.resolve(name).describe()).name for name in chain_of(model)]
+    call.machine.models.warm(chain[0])
     result = await call.commit(lambda tx: _spawn(tx, call, args, definition, chain))
     if args.wait_s > 0:
         done = await _until_ended(call, result.pid, args.wait_s)
