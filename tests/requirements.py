@@ -43,6 +43,7 @@ SCHEMA = "tests/storage/test_schema.py::test_"
 CATALOGUE = "tests/llm/test_catalogue.py::test_"
 DIALECTS = "tests/llm/test_dialects.py::test_"
 PRICES = "tests/llm/test_prices.py::test_"
+DOCS = "tests/test_docs.py::test_"
 ROWS = "tests/llm/test_rows.py::test_"
 COMPLETE = "tests/kernel/test_complete.py::test_"
 REPLAY = "tests/llm/test_replay.py::test_"
@@ -382,6 +383,11 @@ REQUIREMENTS: tuple[Requirement, ...] = (
          DIALECTS + "a_stream_cancelled_before_its_prompt_was_counted_tells_what_came",
          DIALECTS + "only_what_did_not_end_and_was_begun_is_metered",
          COMPLETE + "a_call_that_did_not_end_is_charged_what_its_provider_had_counted"),
+    kept("models-command", "5.5", "aos models lists providers and models, and checks one; it calls it only when asked.",
+         COMMANDS + "the_models_of_a_provider_are_listed_with_window_and_price",
+         COMMANDS + "a_model_is_checked_without_being_called",
+         COMMANDS + "a_model_is_called_only_when_that_is_asked_for_and_then_through_the_kernel",
+         DOCS + "the_tables_of_the_models_page_are_what_the_rows_say"),
     kept("warm", "6 models", "A provider's SDK is loaded in the background when an agent is spawned on it.",
          CATALOGUE + "warming_a_model_loads_its_sdk_in_the_background_and_no_other",
          CATALOGUE + "resolving_a_model_loads_no_sdk"),

@@ -11,8 +11,10 @@ import pytest
 
 from aos_mcp.abi.calls import ROWS
 from aos_mcp.abi.settings import parse_settings
+from aos_mcp.cli.models import providers_page, quirks_page
 from aos_mcp.cli.reference import reference, table
 from aos_mcp.definitions import parse_definition
+from aos_mcp.llm.providers import Quirks, load_rows
 from aos_mcp.llm.replay import Header
 
 ROOT = Path(__file__).parent.parent
@@ -43,6 +45,26 @@ def test_the_configuration_page_shows_a_file_that_decodes() -> None:
     settings = parse_settings(example, "docs/configuration.md")
     assert settings.mounts["git"].command == "mcp-server-git"
     assert settings.prices["work/big-model"].output == 4.0
+
+
+def test_the_tables_of_the_models_page_are_what_the_rows_say() -> None:
+    text = (ROOT / "docs" / "models.md").read_text("utf-8")
+    for name, page in (("providers", providers_page()), ("quirks", quirks_page())):
+        shown = text.partition(f"<!-- {name}:begin -->\n")[2].partition(f"<!-- {name}:end -->")[0]
+        assert shown == page, "run: aos models list --markdown"
+
+
+def test_the_provider_that_the_models_page_shows_decodes() -> None:
+    (example,) = blocks(ROOT / "docs" / "models.md", "toml")
+    settings = parse_settings(example, "docs/models.md")
+    rows = load_rows(settings.providers, {})
+    assert rows["work"].continues("big-model")
+    assert rows["vllm"].quirks.priority_field == "priority"
+    assert settings.prices["work/big-model"].tiers[0].above_tokens == 200_000
+
+
+def test_every_quirk_says_what_it_means() -> None:
+    assert all(field.description for field in Quirks.model_fields.values())
 
 
 def test_every_toml_of_the_readme_decodes_as_what_it_is_for() -> None:

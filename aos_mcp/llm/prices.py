@@ -68,6 +68,8 @@ class DatedPrice(PriceSettings):
 
     effective_from: date
     source: str
+    context_tokens: int | None = None
+    """The model's window, where the package does not know it either."""
 
 
 _DATED = TypeAdapter(dict[str, list[DatedPrice]])
@@ -116,9 +118,20 @@ class PriceTable:
             self._by_minute[key] = self._look_up(row, model, at)
         return self._by_minute[key]
 
+    def models(self, row: Row, at: float) -> list[str]:
+        """Return the names of the provider's models that have a price at `at`, in order; none of a local one's."""
+        assert self._package is not None, "load() comes first"
+        known = {model.id for each in self._package.data.providers if each.id == row.prices for model in each.models}
+        own = {name for name in (*self._configured, *self._dated) if name.partition("/")[0] == row.name}
+        named = known | {name.partition("/")[2] for name in own if not name.endswith("/*")}
+        return sorted(name for name in named if self.price(row, name, at) is not None)
+
     def context_tokens(self, row: Row, model: str) -> int | None:
-        """Return the model's window where the package knows it."""
-        found = None if row.local else self._ask(row, model, 0.0)
+        """Return the model's window where the overrides or the package know it."""
+        told = [each.context_tokens for each in self._dated.get(f"{row.name}/{model}", ()) if each.context_tokens]
+        if told or row.local:
+            return told[-1] if told else None
+        found = self._ask(row, model, 0.0)
         return found.model.context_window if found is not None else None
 
     def _look_up(self, row: Row, model: str, at: float) -> ModelPrice | None:

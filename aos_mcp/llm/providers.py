@@ -28,9 +28,10 @@ OUTPUT_TOKENS_MAX = 8_192
 class Quirks(BaseModel):
     """How a provider differs from its dialect. Paths are dotted and start at the answer's `usage` object."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What bounds an answer."""
     reasoning_field: str = "reasoning_content"
     """Where a message keeps its reasoning, apart from the text."""
     reasoning_send_back: bool = False
@@ -46,6 +47,7 @@ class Quirks(BaseModel):
     cached_tokens: tuple[str, ...] = ("prompt_tokens_details.cached_tokens",)
     """Where cached prompt tokens are counted; the first path that is there."""
     written_tokens: str = "prompt_tokens_details.cache_write_tokens"
+    """Where tokens written to the cache are counted."""
     cost: str | None = None
     """Where the provider itself says what the call cost, in US dollars."""
     cache_breakpoints: int = Field(default=0, ge=0, le=limits.MODEL_CACHE_BREAKPOINTS_MAX)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -427,6 +428,53 @@ def test_providers_are_listed_with_their_variables(idle: Aos) -> None:
     assert "a-secret-key-of-a-test" not in shown
 
 
+def test_the_models_of_a_provider_are_listed_with_window_and_price(idle: Aos) -> None:
+    rows = {row["model"]: row for row in idle.json("models", "list", "anthropic")["models"]}
+    haiku = rows["anthropic/claude-haiku-5-5"]
+    assert (haiku["context_tokens"], haiku["inputs"], haiku["continues"]) == (
+        1_000_000,
+        ["text", "image", "file"],
+        False,
+    )
+    assert (haiku["price"]["input"], haiku["price"]["tiers"]) == (0.1, [100_000])
+    assert idle.json("models", "list", "nobody", code=5)["error"]["code"] == "not_found"
+
+
+def test_a_model_is_checked_without_being_called(idle: Aos) -> None:
+    checked = idle.json("models", "check", "anthropic/claude-haiku-5-5", code=1)
+    found = {check["check"]: check for check in checked["checks"]}
+    assert (found["key"]["status"], found["key"]["mend"]) == ("fail", "Set ANTHROPIC_API_KEY.")
+    assert found["price"]["status"] == "ok"
+    idle.env["ANTHROPIC_API_KEY"] = "a-secret-key-of-a-test"
+    assert idle.json("models", "check", "anthropic/claude-haiku-5-5")["ok"]
+    unpriced = idle.json("models", "check", "qwen-cn/qwen3.7-plus", code=1)["checks"]
+    assert next(check for check in unpriced if check["check"] == "price")["status"] == "warn"
+
+
+def test_a_model_is_called_only_when_that_is_asked_for_and_then_through_the_kernel(idle: Aos) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    serve = [sys.executable, "-m", "aos_mcp.testing.providers", "--port", str(port)]
+    config = f"""
+[providers.mine]
+base_url = "http://127.0.0.1:{port}/v1"
+[prices."mine/*"]
+input = 1
+output = 2
+"""
+    (idle.home / "aos" / "aos.toml").write_text(config, "utf-8")
+    with subprocess.Popen(serve, env=idle.env) as server:
+        try:
+            assert [c["check"] for c in idle.json("models", "check", "mine/m")["checks"]][-1] == "continues"
+            live = idle.json("models", "check", "mine/m", "--live")["checks"][-1]
+            assert (live["check"], live["status"]) == ("live", "ok")
+            assert idle.json("status")["budget"]["usd"] > 0  # the workspace paid for it
+        finally:
+            idle("stop")
+            server.terminate()
+
+
 def test_agent_definitions_are_listed_and_checked(idle: Aos) -> None:
     folder = idle.home / ".aos" / "agents"
     folder.mkdir(parents=True)
@@ -438,7 +486,13 @@ def test_agent_definitions_are_listed_and_checked(idle: Aos) -> None:
 
 
 def test_none_of_them_starts_a_kernel(idle: Aos) -> None:
-    for command in (["config", "check"], ["models", "list"], ["replay"], ["agents", "list"]):
+    for command in (
+        ["config", "check"],
+        ["models", "list"],
+        ["models", "list", "openai"],
+        ["replay"],
+        ["agents", "list"],
+    ):
         idle(*command)
     assert not (idle.home / "aos" / "daemon.log").exists()
 

@@ -191,4 +191,12 @@ def test_an_unknown_model_has_no_price(table: PriceTable) -> None:
 
 
 def test_windows_come_from_the_package(table: PriceTable) -> None:
+    assert table.context_tokens(ROWS["qwen"], "qwen3.7-plus") == 1_000_000  # of the overrides
     assert table.context_tokens(ROWS["anthropic"], "claude-haiku-5-5") == 1_000_000
+
+
+def test_a_provider_s_models_are_those_that_have_a_price(table: PriceTable) -> None:
+    assert "claude-haiku-5-5" in table.models(ROWS["anthropic"], NOW)
+    assert {"mine", "long"} <= set(table.models(ROWS["openai"], NOW))
+    assert table.models(ROWS["qwen"], NOW) == ["qwen3.7-plus"]
+    assert table.models(ROWS["vllm"], NOW) == []
