@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from tests.requirement import Requirement, kept, open_
 from tests.requirements_durability import DURABILITY
-from tests.promise import Requirement, kept, open_
 from tests.requirements_models import MODELS
 
 LIFE = "tests/kernel/test_agent_life.py::test_"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.promise import Requirement, kept
+from tests.requirement import Requirement, kept
 
 LIFE = "tests/kernel/test_agent_life.py::test_"
 WORDS = "tests/kernel/test_messages.py::test_"
