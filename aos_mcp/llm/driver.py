@@ -62,6 +62,9 @@ class Driver(ABC):
         self._row = link.row
         self._prices = prices
         self._clock = clock
+        self._inputs = link.row.inputs(model)
+        self._continues = link.row.continues(model)
+        self._quirks = tuple(name for name, value in link.row.quirks.model_dump().items() if value is True)
 
     @property
     def key_present(self) -> bool:
@@ -72,7 +75,6 @@ class Driver(ABC):
         """See `ports.LanguageModel.describe`."""
         await self._prices.load()
         row = self._row
-        switched_on = (name for name, value in row.quirks.model_dump().items() if value is True)
         return ModelInfo(
             name=self.name,
             dialect=row.dialect,
@@ -80,9 +82,9 @@ class Driver(ABC):
             output_tokens_max=row.output_tokens_max,
             price=self._prices.quote(row, self._model, self._clock.now()),
             key_present=self._link.key_present,
-            quirks=tuple(switched_on),
-            continues=row.continues(self._model),
-            inputs=row.inputs(self._model),
+            quirks=self._quirks,
+            continues=self._continues,
+            inputs=self._inputs,
         )
 
     async def complete(self, prompt: Prompt, deliver: Deliver) -> Completion:
@@ -127,11 +129,10 @@ class Driver(ABC):
 
     def _admit(self, prompt: Prompt) -> None:
         """Refuse what this model does not take, before anything is sent and paid for."""
-        if prompt.continuing and not self._row.continues(self._model):
+        if prompt.continuing and not self._continues:
             raise model_error(self._row, ModelFault.BAD_REQUEST, f"{self._model} does not go on from a beginning")
-        takes = self._row.inputs(self._model)
         for attachment in (each for turn in prompt.turns for each in turn.attachments):
-            if attachment.kind not in takes:
+            if attachment.kind not in self._inputs:
                 raise ModelError(
                     ModelFault.BAD_REQUEST,
                     f"{self.name} does not take {attachment.kind}s ({attachment.name or attachment.media_type}).",

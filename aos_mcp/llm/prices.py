@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _REMEMBERED_MAX = 4_096
-"""Prices kept by model and minute: asking the package costs a tenth of a millisecond, at every turn of every agent."""
+"""Prices kept by model and minute, and windows: asking the package costs a tenth of a millisecond, at every turn."""
 _FIELDS = (
     ("input", "input_mtok"),
     ("cached", "cache_read_mtok"),
@@ -84,6 +84,7 @@ class PriceTable:
         self._package: ModuleType | None = None
         self._lock = anyio.Lock()
         self._by_minute: dict[tuple[str, str, int], ModelPrice | None] = {}
+        self._windows: dict[tuple[str, str], int | None] = {}
 
     async def load(self) -> None:
         """Load the package and the overrides, once."""
@@ -128,6 +129,14 @@ class PriceTable:
 
     def context_tokens(self, row: Row, model: str) -> int | None:
         """Return the model's window where the overrides or the package know it."""
+        key = (row.name, model)
+        if key not in self._windows:
+            if len(self._windows) >= _REMEMBERED_MAX:
+                self._windows.clear()
+            self._windows[key] = self._window(row, model)
+        return self._windows[key]
+
+    def _window(self, row: Row, model: str) -> int | None:
         told = [each.context_tokens for each in self._dated.get(f"{row.name}/{model}", ()) if each.context_tokens]
         if told or row.local:
             return told[-1] if told else None

@@ -6,6 +6,7 @@ The model behind it must answer any prompt with text. Nothing here knows a diale
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import anyio
 import anyio.lowlevel
@@ -36,12 +37,16 @@ ROUND_TRIP = Prompt(
 )
 
 
+BEGINNING = "Some words are these: "
+
+
 async def check_language_model(model: LanguageModel, *, deadline_s: float = 30.0) -> None:
     """Raise AssertionError where the driver breaks the contract."""
     with anyio.fail_after(deadline_s):
         info = await _check_description(model)
         await _check_call(model, info, QUESTION)
         await _check_call(model, info, ROUND_TRIP)
+        await _check_continuing(model, info)
         await _check_cancellation(model)
         await _check_call(model, info, QUESTION)
 
@@ -82,6 +87,12 @@ async def _check_call(model: LanguageModel, info: ModelInfo, prompt: Prompt) -> 
     assert bool(reply.requests) == (reply.stop == "tools"), "a turn stops for tools exactly when it asks for some"
     assert all(isinstance(json.dumps(request.arguments), str) for request in reply.requests)
     return completion
+
+
+async def _check_continuing(model: LanguageModel, info: ModelInfo) -> None:
+    if info.continues:
+        completion = await _check_call(model, info, replace(QUESTION, continuing=BEGINNING))
+        assert not completion.reply.text.startswith(BEGINNING), "an answer that is gone on with holds only what is new"
 
 
 async def _check_cancellation(model: LanguageModel) -> None:

@@ -208,9 +208,33 @@ FAULTS = [
 ]
 
 
+MORE_FAULTS = [
+    # A used-up account is a 429 at Anthropic, told apart by a code alone.
+    *(
+        (Behaviour(status=429, error_type="rate_limit_error", error_code=code), ModelFault.SPEND_LIMIT)
+        for code in ("contract_spend_limit_reached", "ramp_limit_exceeded", "linked_organization_spend_limit_reached")
+    ),
+    # Inside a stream that began with status 200 only the type and the code are left.
+    *(
+        (Behaviour(text="a", error_after=0, error_type=kind, error_code=code), fault)
+        for kind, code, fault in (
+            ("rate_limit_error", "enforced_spend_limit_reached", ModelFault.SPEND_LIMIT),
+            ("billing_error", "", ModelFault.SPEND_LIMIT),
+            ("authentication_error", "", ModelFault.AUTH),
+            ("permission_error", "", ModelFault.AUTH),
+            ("invalid_request_error", "context_length_exceeded", ModelFault.CONTEXT_TOO_LONG),
+            ("invalid_request_error", "content_filter", ModelFault.REFUSED),
+            ("invalid_request_error", "", ModelFault.BAD_REQUEST),
+            ("api_error", "", ModelFault.TRANSPORT),
+        )
+    ),
+    (Behaviour(first_byte_delay_s=0.01, status=504), ModelFault.TRANSPORT),
+]
+
+
 @DIALECTS
 @pytest.mark.parametrize(
-    ("behaviour", "fault"), FAULTS, ids=lambda v: str(v.value) if isinstance(v, ModelFault) else ""
+    ("behaviour", "fault"), [*FAULTS, *MORE_FAULTS], ids=lambda v: str(v.value) if isinstance(v, ModelFault) else ""
 )
 async def test_every_fault_has_its_name_and_a_hint_and_is_not_tried_again(
     catalogue: Catalogue, server: ProviderServer, dialect: str, behaviour: Behaviour, fault: ModelFault
