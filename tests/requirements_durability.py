@@ -10,6 +10,7 @@ RECONCILES = "tests/cli/test_commands.py::test_a_call_that_was_cut_off_is_settle
 RACES_CLI = "tests/cli/test_commands.py::test_a_checkpoint_is_restored_as_a_new_agent"
 WHY = "tests/kernel/test_provenance.py::test_"
 REPLAYS_CLI = "tests/cli/test_commands.py::test_a_run_is_made_again_and_its_steps_are_explained"
+TORN = "tests/kernel/test_torn_homes.py::test_"
 OLD = "tests/kernel/test_old_stores.py::test_"
 READING = "tests/kernel/test_reading.py::test_"
 
@@ -59,6 +60,8 @@ DURABILITY: tuple[Requirement, ...] = (
          SAVED + "the_first_of_a_race_that_is_done_ends_the_others_and_their_files_stay", RACES_CLI),
     kept("checkpoint-automatic", "6 checkpoint", "Automatic checkpoints at turn boundaries, the newest are kept.",
          SAVED + "files_are_saved_by_themselves_while_commands_run_and_only_the_last_are_kept"),
+    kept("half-written", "6 store", "Files that a dead machine left half written do no harm to the next boot.",
+         TORN + "files_that_were_never_finished_are_passed_over", TORN + "a_key_is_there_whole_or_not_at_all"),
     kept("store-migrates", "6 store", "A store of an older release migrates forward, with everything in it.",
          OLD + "an_agent_of_an_older_store_goes_on_with_its_mail",
          OLD + "a_checkpoint_of_an_older_store_is_restored_with_its_pages_and_files"),

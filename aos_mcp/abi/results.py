@@ -347,7 +347,7 @@ class BudgetRow(Result):
 
 
 class ApprovalRow(Result):
-    """One question that waits for a person."""
+    """One question that waits for a person: may it be done; or, where it names a `step`, whether that has happened."""
 
     approval_id: str
     pid: str | None
@@ -356,6 +356,7 @@ class ApprovalRow(Result):
     state: ApprovalState
     asked_at: float
     expires_at: float
+    step: int | None = None
 
 
 class StatusResult(Result):

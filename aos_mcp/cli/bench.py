@@ -35,12 +35,13 @@ def bench(
 ) -> None:
     """Measure and print figures, each beside a peer measured in the same run where there is one."""
     # What is measured loads the whole kernel and the SDK; no other command should pay for that.
-    from aos_mcp.bench import paging, schedule, search, start, syscall
+    from aos_mcp.bench import checkpoint, paging, schedule, search, start, syscall
     from aos_mcp.bench.figures import Figure, machine
 
     known: Mapping[str, Callable[[], list[Figure]]] = {
         "start": start.run,
         "syscall": syscall.run,
+        "checkpoint": checkpoint.run,
         "schedule": lambda: schedule.run(traces if name == "schedule" else None),
         "paging": lambda: paging.run(traces),
         "search": lambda: search.run(locomo, cacm, pages, model_path, output.note, with_vectors=with_vectors),

@@ -75,7 +75,7 @@ async def test_a_server_killed_in_a_call_leaves_a_question_and_the_answer_reache
             with pytest.raises(Conflict):
                 await k.call("answer_approval", approval_id=question.approval_id, decision="allow")
     step = next(step for step in steps if step.call == "call_tool")
-    assert listed.unknown_steps == [step.number]
+    assert listed.unknown_steps == [question.step] == [step.number]
     assert [row.approval_id for row in status.approvals] == [question.approval_id]
     assert "bank__pay" in question.question
     assert '"to": "ann"' in question.question

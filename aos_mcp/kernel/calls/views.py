@@ -15,6 +15,7 @@ from aos_mcp.abi.process import Process
 from aos_mcp.context.tokens import count
 from aos_mcp.kernel import table
 from aos_mcp.kernel.budget import MICRO
+from aos_mcp.kernel.journal import RECONCILE_CALL
 from aos_mcp.kernel.scheduler import units
 from aos_mcp.ports import Transaction
 
@@ -160,6 +161,7 @@ def approval(row: Approval) -> r.ApprovalRow:
         state=row.state,
         asked_at=row.asked_at,
         expires_at=row.expires_at,
+        step=int(row.digest.rpartition("@")[2]) if row.call == RECONCILE_CALL else None,
     )
 
 
