@@ -95,7 +95,7 @@ def _ask_or_claim(tx: Transaction, call: Call, action: Action, digest: str) -> A
         found = None
     if found is None or (found.state is ApprovalState.DENIED and found.expires_at <= now):
         waiting = tx.approval_list(owner=owner, states=[ApprovalState.PENDING], limit=APPROVALS_PENDING_MAX)
-        if len(waiting) >= APPROVALS_PENDING_MAX:
+        if sum(row.call != RECONCILE_CALL for row in waiting) >= APPROVALS_PENDING_MAX:
             raise LimitExceeded("Too many questions wait for a person.", "Answer some: aos approvals.")
         found = _question(call, action, digest, ApprovalState.PENDING)
         tx.approval_insert(found)

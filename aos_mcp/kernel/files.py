@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -124,9 +124,19 @@ def _keep_all(tx: Transaction, bodies: Sequence[tuple[Digest, bytes]]) -> None:
 async def restore(machine: Machine, manifest: Digest, workspace: str) -> None:
     """Make a new workspace hold exactly what a manifest lists."""
     files = (await machine.store.read(lambda tx: listed(tx, manifest))).files
+    ahead = iter(_batches([file for file in files.values() if file.digest is not None]))
+    ready: dict[Digest, bytes] = {}
 
     def body(digest: Digest) -> bytes:
-        # One file at a time: a workspace may hold more than there is memory.
-        return anyio.from_thread.run(machine.store.read, lambda tx: journal.payload(tx, digest))
+        # Asked for in the manifest's order. A batch at a time: a workspace may hold more than there is memory.
+        if digest not in ready:
+            wanted = {file.digest for file in next(ahead, ())} | {digest}
+            ready.clear()
+            ready.update(anyio.from_thread.run(machine.store.read, partial(_bodies, digests=wanted)))
+        return ready[digest]
 
     await anyio.to_thread.run_sync(machine.workspaces.restore, workspace, files, body)
+
+
+def _bodies(tx: Transaction, digests: Collection[Digest | None]) -> dict[Digest, bytes]:
+    return {digest: journal.payload(tx, digest) for digest in digests if digest is not None}
