@@ -65,7 +65,7 @@ def reconcile(tx: Transaction, call: Call, step: Step, outcome: Outcome, note: s
 def _settle(tx: Transaction, call: Call, process: Process | None, step: Step, outcome: Outcome, note: str) -> Step:
     """Write the step's end. One that is to be done and that its turn has not told of yet is simply open again."""
     fence = process.fence if process is not None else step.fence
-    if outcome is Outcome.REDO and process is not None and not _told(tx, step):
+    if outcome is Outcome.REDO and process is not None and not _told(tx, process, step):
         settled = replace(step, state=StepState.FAILED, result=None, fence=fence, ended_at=call.now)
         tx.step_put(settled)
         return settled
@@ -75,9 +75,12 @@ def _settle(tx: Transaction, call: Call, process: Process | None, step: Step, ou
     return journal.finish(tx, replace(step, fence=fence), state=state, result=body, now=call.now)
 
 
-def _told(tx: Transaction, step: Step) -> bool:
-    """Tell whether the model has been told of a step: the answer to its request is a page then."""
-    if step.request_id is None:
+def _told(tx: Transaction, process: Process, step: Step) -> bool:
+    """Tell whether the model has been told of a step: the answer to its request is a page then.
+
+    A turn that is under way may be about to tell it.
+    """
+    if step.request_id is None or process.state in {ProcessState.RUNNING, ProcessState.BLOCKED}:
         return True
     position = int(step.request_id.partition(":")[0])
     tail = tx.page_tail(step.pid)
