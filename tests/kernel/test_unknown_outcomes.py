@@ -236,7 +236,8 @@ def test_a_kernel_killed_in_an_agents_command_does_it_again_only_when_told_to(tm
     async def after() -> None:
         async with kernel_on(tmp_path, models(*script), sandbox=(sandbox := RecordingSandbox())) as k:
             with anyio.fail_after(DEADLINE_S):
-                row = (await k.call("list_agents")).agents[0]
+                while (row := (await k.call("list_agents")).agents[0]).state != "stopped":
+                    continue
                 assert row.unknown_steps
                 await k.call("reconcile", pid=row.pid, step=row.unknown_steps[0], outcome="redo")
                 assert sandbox.commands == []
