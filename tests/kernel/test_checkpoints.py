@@ -274,6 +274,27 @@ async def test_the_first_of_a_race_that_is_done_ends_the_others_and_their_files_
     assert outside.exit_code != "killed"
 
 
+async def test_a_race_goes_on_after_a_crash_and_still_has_one_winner(tmp_path: Path) -> None:
+    script = (says("the original"), lambda prompt: says("first") if "now you" in prompt.turns[-1].text else never())
+
+    def never() -> Reply:
+        return calls(("wait_agent", {"pids": [], "timeout_s": 3_600}))
+
+    async with kernel_on(tmp_path, models(*script)) as k:
+        with anyio.fail_after(DEADLINE_S):
+            pid = (await k.call("spawn_agent", task="x", wait_s=10)).pid
+            saved = (await k.call("checkpoint", pid=pid)).checkpoint_id
+            k.machine.stopping = True
+            one, two = (await k.call("restore", checkpoint_id=saved, count=2, race=True)).pids
+            await k.call("send_message", to=two, text="now you")
+    async with kernel_on(tmp_path, models(*script)) as k:
+        with anyio.fail_after(DEADLINE_S):
+            lost, won = [await ended(k, each) for each in (one, two)]
+            await until(lambda: not k.machine.running)
+    assert (won.exit_code, won.result) == ("done", "first")
+    assert (lost.exit_code, two in lost.reason) == ("killed", True)
+
+
 def win(tx: Transaction, pid: str) -> Process:
     """End a process as its own turn does when it is done."""
     process = tx.process_get(Pid(pid))

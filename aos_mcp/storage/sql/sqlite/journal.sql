@@ -43,6 +43,7 @@ WHERE step.state = 'intent' AND NOT EXISTS (SELECT 1 FROM process WHERE process.
 ORDER BY step.pid, step.number;
 
 -- name: step_unknown
+-- By the index of those few: the key would read every step that the processes ever made.
 SELECT step.pid, step.number FROM json_each(:pids) AS wanted
-JOIN step ON step.pid = wanted.value AND step.state = 'unknown'
+JOIN step INDEXED BY step_unknown ON step.pid = wanted.value AND step.state = 'unknown'
 ORDER BY step.pid, step.number;

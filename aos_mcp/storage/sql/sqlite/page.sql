@@ -112,7 +112,7 @@ state AS (
     SELECT
         place.depth, v.title, v.position, v.importance, v.pinned, v.resident, v.used_at, v.uses, v.faults, v.left_at,
         v.left_why, v.listed
-    FROM place JOIN page_version AS v
+    FROM place JOIN page_version AS v INDEXED BY page_version_page
         ON v.page_id = :page_id AND v.pid = place.base AND v.stamp <= place.through
         AND (v.until IS NULL OR v.until > place.through)
 )
