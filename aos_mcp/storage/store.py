@@ -330,10 +330,19 @@ class StoreTransaction(NoteTransaction, QueueTransaction):
         found = retrieval.find(self._at, self._nearest, query, near, bounds, limit)
         pages = self._at.all("page_by_serial", {"serials": json.dumps([serial for serial, _ in found])})
         words = search.content_words(query)
-        return [
-            PageHit(page=page, excerpt=self._excerpt(page, words), score=score)
-            for page, (_, score) in zip(map(rows.page_from, pages), found, strict=True)
-        ]
+        hits = []
+        for row, (_, score) in zip(pages, found, strict=True):
+            page = self._within(rows.page_from(row), pid)
+            if page is not None:
+                hits.append(PageHit(page=page, excerpt=self._excerpt(page, words), score=score))
+        return hits
+
+    def _within(self, page: Page, pid: Pid | None) -> Page | None:
+        """Return a page as it stands in a context; None for one that its base has written since."""
+        if pid is None or page.pid == pid:
+            return page
+        row = self._at.one("page_inherited", {"pid": pid, "page_id": page.page_id})
+        return rows.page_from(row) if row else None
 
     def _excerpt(self, page: Page, words: list[str]) -> str:
         row = self._at.one("payload_opening", {"digest": page.digest, "size_bytes": SEARCH_TEXT_CHARS_MAX})

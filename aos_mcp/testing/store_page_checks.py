@@ -288,7 +288,8 @@ async def a_fork_shares_the_past_and_nothing_after_it(open_store: OpenStore) -> 
 
         def look(tx: Transaction) -> None:
             found = tx.page_search("owl", owner=OWNER, pid=two, limit=9)
-            assert {"pg_a", "pg_own"} <= set(_ids(found)), "what a context begins with is found in it"
+            assert set(_ids(found)) == {"pg_a", "pg_own"}, "what a context begins with is found in it"
+            assert {hit.page.pid for hit in found} == {two}
             tree = tx.page_search("owl", owner=OWNER, program=three, limit=9)
             assert {"pg_a", "pg_own"} <= set(_ids(tree))
 

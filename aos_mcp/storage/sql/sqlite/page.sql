@@ -53,7 +53,8 @@ SELECT pid, page_id, stamp, :stamp, title, position, importance, pinned, residen
 FROM page WHERE page_id = :page_id AND pid = :pid;
 
 -- name: page_version_end
-UPDATE page_version SET until = :stamp WHERE page_id = :page_id AND pid = :pid AND until IS NULL;
+UPDATE page_version INDEXED BY page_version_page SET until = :stamp
+WHERE page_id = :page_id AND pid = :pid AND until IS NULL;
 
 -- name: page_version_put
 INSERT INTO page_version (
