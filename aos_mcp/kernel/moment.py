@@ -134,6 +134,15 @@ def _next_position(tx: Transaction, pid: Pid, stamp: int) -> int:
     return max([kept, *(page.position + 1 for page in tail if page.position != OUTSIDE)])
 
 
+def share(tx: Transaction, moment: Moment, *, asked: Budget, above: str, default: Budget) -> Budget:
+    """Return the budget that a process which begins at a moment gets, see `begin`. Raises BudgetExhausted."""
+    left = moment.left if moment.left is not None else default
+    _check_left(left, asked)
+    limit = budget.within(asked, left, budget.left_of_chain(tx.account_chain(above)))
+    budget.check_alive(limit, asked)
+    return limit
+
+
 def begin(
     tx: Transaction, moment: Moment, forked: Process, *, asked: Budget, above: str, default: Budget, entropy: Entropy
 ) -> Process:
@@ -145,10 +154,7 @@ def begin(
         BudgetExhausted: nothing was left then, or there is less than is asked for.
     """
     now = forked.created_at
-    left = moment.left if moment.left is not None else default
-    _check_left(left, asked)
-    limit = budget.within(asked, left, budget.left_of_chain(tx.account_chain(above)))
-    budget.check_alive(limit, asked)
+    limit = share(tx, moment, asked=asked, above=above, default=default)
     tx.process_insert(forked)
     tx.account_insert(Account(account=forked.pid, parent=above, limit=limit, opened_at=now))
     if moment.copied:

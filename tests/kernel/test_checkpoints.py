@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import anyio
@@ -205,6 +206,17 @@ async def test_a_fork_gets_what_was_left_of_the_budget_at_that_moment(tmp_path: 
     assert 0 < fork.budget["wall_s"] < 600
     assert "turns" in refused.value.hint
     assert given.pid
+
+
+async def test_a_restore_that_is_refused_leaves_no_files_behind(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"workspace_budget": {"usd": 1}})
+    async with kernel_on(tmp_path, models(says("x")), settings=settings) as k:
+        pid = (await k.call("spawn_agent", task="x", wait_s=10)).pid
+        k.machine.workspaces.write(pid.replace("p_", "w-"), "a.txt", b"a")
+        saved = (await k.call("checkpoint", pid=pid)).checkpoint_id
+        with pytest.raises(BudgetExhausted):
+            await k.call("restore", checkpoint_id=saved, budget={"usd": 5}, count=3)
+        assert os.listdir(tmp_path / "workspaces") == [pid.replace("p_", "w-")]
 
 
 async def test_an_agent_goes_on_from_any_earlier_step_of_its_journal(tmp_path: Path) -> None:

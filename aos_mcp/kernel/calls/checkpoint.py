@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import TypedDict
 
 import anyio
 
 from aos_mcp.abi import arguments as a
 from aos_mcp.abi import history as h
 from aos_mcp.abi import results as r
-from aos_mcp.abi.budget import WORKSPACE_ACCOUNT
+from aos_mcp.abi.budget import WORKSPACE_ACCOUNT, Budget
 from aos_mcp.abi.errors import Conflict, NotFound
 from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.journal import Checkpoint
@@ -80,7 +81,7 @@ async def restore(call: Call, args: a.RestoreArgs) -> r.RestoreResult:
     known = await call.read(lambda tx: _known(tx, call, keys))
     if known is not None:
         return known
-    begun = await call.read(lambda tx: _moment(tx, call, args.checkpoint_id))
+    begun = await call.read(lambda tx: _moment(tx, call, args))
     model = args.model or ",".join((begun.process.model, *begun.process.fallbacks))
     for name in chain_of(model):
         if args.model is not None:
@@ -125,12 +126,34 @@ def _answer(rows: list[Process], files_step: int | None) -> r.RestoreResult:
     )
 
 
-def _moment(tx: Transaction, call: Call, name: str) -> Moment:
-    """Return the moment that a caller names: a checkpoint, or a step of one of its processes (`PID@STEP`)."""
-    pid, at, step = name.partition("@")
+def _moment(tx: Transaction, call: Call, args: a.RestoreArgs) -> Moment:
+    """Return the moment that a caller names: a checkpoint, or a step of one of its processes (`PID@STEP`).
+
+    What would be refused in the end is refused now, before any file is written.
+    """
+    pid, at, step = args.checkpoint_id.partition("@")
     if at:
-        return moment.at_step(tx, call.find(tx, pid), int(step))
-    return moment.at_checkpoint(tx, _checkpoint(tx, call, name))
+        found = moment.at_step(tx, call.find(tx, pid), int(step))
+    else:
+        found = moment.at_checkpoint(tx, _checkpoint(tx, call, args.checkpoint_id))
+    check_room(tx, call.own(tx) if call.caller.pid is not None else None)
+    moment.share(tx, found, **_means(call, args))
+    return found
+
+
+class _Means(TypedDict):
+    asked: Budget
+    above: str
+    default: Budget
+
+
+def _means(call: Call, args: a.RestoreArgs) -> _Means:
+    """Return what is asked for, the account above, and the budget where none is known."""
+    return _Means(
+        asked=asked_budget(args.budget, None),
+        above=call.caller.pid or WORKSPACE_ACCOUNT,
+        default=budget.as_budget(call.machine.settings.budget),
+    )
 
 
 def _checkpoint(tx: Transaction, call: Call, checkpoint_id: str) -> Checkpoint:
@@ -152,15 +175,7 @@ def _begin(
     for pid, key in keys.items():
         check_room(tx, parent)
         row = moment.fresh_row(begun, pid, parent=parent, name=args.name, model=model, key=key, now=call.now)
-        moment.begin(
-            tx,
-            begun,
-            row,
-            asked=asked_budget(args.budget, None),
-            above=parent.pid if parent is not None else WORKSPACE_ACCOUNT,
-            default=budget.as_budget(machine.settings.budget),
-            entropy=machine.entropy,
-        )
+        moment.begin(tx, begun, row, entropy=machine.entropy, **_means(call, args))
         if race is not None:
             tx.race_join(pid, race)
         rows.append(row)
