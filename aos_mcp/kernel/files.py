@@ -12,7 +12,7 @@ import anyio.from_thread
 import anyio.to_thread
 from pydantic import TypeAdapter
 
-from aos_mcp.abi.errors import Denied, Invalid, NotFound
+from aos_mcp.abi.errors import AosError, Denied, Invalid, NotFound
 from aos_mcp.abi.handle import Digest, Pid
 from aos_mcp.abi.limits import SNAPSHOT_COMMIT_BYTES, WORKSPACE_BYTES_MAX
 from aos_mcp.abi.sandbox import WorkspaceFile
@@ -39,48 +39,55 @@ async def snapshot(machine: Machine, pid: Pid, workspace: str) -> Digest | None:
 
     Raises:
         LimitExceeded: the workspace is larger than `abi.limits` allows.
+        Unavailable: the disk of the store or of the workspace fails.
     """
     known = await machine.store.read(lambda tx: _last(tx, pid))
     found = dict(await anyio.to_thread.run_sync(partial(machine.workspaces.scan, workspace, known.files, hashed=False)))
     fresh = [file for file in found.values() if file.digest is None and file.link is None]
     if not fresh and found == known.files:
         return known.digest
-    room = anyio.CapacityLimiter(BATCHES_AT_ONCE)
+    room, failures = anyio.CapacityLimiter(BATCHES_AT_ONCE), list[AosError]()
+
+    async def save(batch: Sequence[WorkspaceFile]) -> None:
+        try:
+            found.update(await _save(machine, workspace, batch))
+        except AosError as error:
+            failures.append(error)
+        finally:
+            room.release_on_behalf_of(batch[0].path)
+
     async with anyio.create_task_group() as group:
         for batch in _batches(fresh):
             await room.acquire_on_behalf_of(batch[0].path)
-            group.start_soon(_save, machine, workspace, batch, found, room)
+            group.start_soon(save, batch)
+    if failures:
+        raise failures[0]
+    found = {path: file for path, file in found.items() if file.digest is not None or file.link is not None}
     if not found:
         return None
     return await machine.store.write(lambda tx: tx.payload_put(_FILES.dump_json(found)))
 
 
-async def _save(
-    machine: Machine,
-    workspace: str,
-    batch: Sequence[WorkspaceFile],
-    found: dict[str, WorkspaceFile],
-    room: anyio.CapacityLimiter,
-) -> None:
-    """Store some files, and put them into `found` as they were when they were read; what is gone by then is left out.
+async def _save(machine: Machine, workspace: str, batch: Sequence[WorkspaceFile]) -> dict[str, WorkspaceFile]:
+    """Store some files, and return them as they were when they were read; without a digest, those gone by then.
 
     They are read and hashed on a thread of their own while the writer stores those before them.
     """
-    try:
-        bodies = await anyio.to_thread.run_sync(_read_all, machine, workspace, batch)
-        await machine.store.write(partial(_keep_all, bodies=[body for body in bodies if body is not None]))
-    finally:
-        room.release_on_behalf_of(batch[0].path)
-    for file, saved in zip(batch, bodies, strict=True):
-        if saved is None:
-            del found[file.path]
-        else:
-            digest, body = saved
-            found[file.path] = replace(file, digest=digest, size_bytes=len(body))
+    bodies = await anyio.to_thread.run_sync(_read_all, machine, workspace, batch)
+    await machine.store.write(partial(_keep_all, bodies=[body for body in bodies if body is not None]))
+    return {
+        file.path: file if saved is None else replace(file, digest=saved[0], size_bytes=len(saved[1]))
+        for file, saved in zip(batch, bodies, strict=True)
+    }
 
 
 def _last(tx: Transaction, pid: Pid) -> Manifest:
+    """Return what was saved last of a process's files: by itself, or by the run it comes from."""
     last = next(iter(tx.checkpoint_list(pid, limit=1)), None)
+    process = tx.process_get(pid)
+    if last is None and process is not None and process.forked_from is not None:
+        base, at, step = process.forked_from.partition("@")
+        last = tx.checkpoint_before(Pid(base), int(step)) if at else tx.checkpoint_get(base)
     return listed(tx, last.manifest if last is not None else None)
 
 

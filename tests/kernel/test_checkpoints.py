@@ -3,24 +3,62 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import pytest
 
 from aos_mcp.abi.completion import Prompt, Reply
-from aos_mcp.abi.errors import BudgetExhausted, ModelError, ModelFault, NotFound
+from aos_mcp.abi.errors import BudgetExhausted, ModelError, ModelFault, NotFound, Unavailable
 from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.process import ExitCode, Process
 from aos_mcp.abi.settings import Settings
+from aos_mcp.hardware import SystemClock
 from aos_mcp.kernel import table
-from aos_mcp.ports import Transaction
+from aos_mcp.ports import Store, Transaction
+from aos_mcp.sandbox.workspace import DirectoryWorkspaces
+from aos_mcp.storage.sqlite import open_sqlite
 from aos_mcp.testing.devices import RecordingSandbox
 from aos_mcp.testing.kernels import OWNER, kernel_on
 from aos_mcp.testing.model import ScriptedModel, ScriptedModels, calls, says
 from tests.kernel.stage import CHILD, DEADLINE_S, NAME, ended, family, handle_in, models, results_of, until
 
 OTHER = "scripted/other"
+T = TypeVar("T")
+
+
+class NotingWorkspaces(DirectoryWorkspaces):
+    """Notes what is read."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.opened: list[str] = []
+
+    def read(self, workspace: str, path: str, *, limit: int) -> bytes:
+        self.opened.append(path)
+        return super().read(workspace, path, limit=limit)
+
+
+class FullStore:
+    """A store whose disk has no room for files."""
+
+    def __init__(self, inner: Store) -> None:
+        self._inner = inner
+        self.full = False
+
+    async def write(self, work: Callable[[Transaction], T], *, flush: bool = False) -> T:
+        if self.full and isinstance(work, partial) and "bodies" in work.keywords:
+            raise Unavailable("The disk is full.", "Free some space.")
+        return await self._inner.write(work, flush=flush)
+
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        return await self._inner.read(work)
+
+    async def changed(self, timeout_s: float) -> None:
+        await self._inner.changed(timeout_s)
 
 
 async def test_a_checkpoint_goes_on_with_another_model_where_the_first_one_stood(tmp_path: Path) -> None:
@@ -58,6 +96,36 @@ async def test_a_fork_has_the_files_of_that_moment_and_its_own_from_then_on(tmp_
             disk.write(theirs, "src/a.txt", b"the fork's own")
             assert disk.read(mine, "src/a.txt", limit=100) == b"changed since"
             assert (await k.call("read_checkpoint", checkpoint_id=saved.checkpoint_id)).files >= 1
+
+
+async def test_what_a_fork_has_not_changed_is_not_read_again(tmp_path: Path) -> None:
+    async with kernel_on(tmp_path, models(says("x"))) as k:
+        disk = k.machine.workspaces = NotingWorkspaces(tmp_path / "workspaces")
+        with anyio.fail_after(DEADLINE_S):
+            pid = (await k.call("spawn_agent", task="x", wait_s=10)).pid
+            disk.write(pid.replace("p_", "w-"), "same.txt", b"same")
+            disk.write(pid.replace("p_", "w-"), "other.txt", b"one")
+            saved = (await k.call("checkpoint", pid=pid)).checkpoint_id
+            k.machine.stopping = True
+            fork = (await k.call("restore", checkpoint_id=saved)).pid
+            disk.write(fork.replace("p_", "w-"), "other.txt", b"another")
+            disk.opened.clear()
+            again = await k.call("checkpoint", pid=fork)
+            kept = (await k.call("read_checkpoint", checkpoint_id=again.checkpoint_id)).files
+    assert (disk.opened, kept) == (["other.txt"], 2)
+
+
+async def test_a_full_disk_refuses_a_checkpoint_in_so_many_words(tmp_path: Path) -> None:
+    async with open_sqlite(tmp_path / "kernel.db", SystemClock()) as inner:
+        store = FullStore(inner)
+        async with kernel_on(tmp_path, models(says("x")), store=store) as k:
+            with anyio.fail_after(DEADLINE_S):
+                pid = (await k.call("spawn_agent", task="x", wait_s=10)).pid
+                k.machine.workspaces.write(pid.replace("p_", "w-"), "a.txt", b"a")
+                store.full = True
+                with pytest.raises(Unavailable):
+                    await k.call("checkpoint", pid=pid)
+                assert (await k.call("read_process", pid=pid)).checkpoints == []
 
 
 async def test_an_agent_saves_itself_and_is_forked_by_itself(tmp_path: Path) -> None:
