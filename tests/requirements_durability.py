@@ -32,7 +32,7 @@ DURABILITY: tuple[Requirement, ...] = (
          "A checkpoint is a journal position and a workspace manifest, at a turn boundary.",
          SAVED + "a_checkpoint_waits_for_the_turn_under_way",
          READING + "a_checkpoint_is_shown_to_its_owner_and_nobody_else"),
-    kept("checkpoint-files", "6 checkpoint", "Files are saved by content, incrementally by stat; a refusal leaves nothing.",
+    kept("checkpoint-files", "6 checkpoint", "Files are saved by content, unchanged ones not read; a refusal leaves nothing.",
          SAVED + "what_a_fork_has_not_changed_is_not_read_again",
          SAVED + "a_full_disk_refuses_a_checkpoint_in_so_many_words",
          SAVED + "a_restore_that_is_refused_leaves_no_files_behind"),
