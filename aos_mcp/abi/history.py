@@ -65,7 +65,10 @@ class SeenPage(Result):
 
 
 class DrawnBudget(Result):
-    """An account that an effect drew on, from the agent's own up to the workspace's; a null limit is none."""
+    """An account that an effect drew on, as it stands now: the agent's own, and so on up to the workspace's.
+
+    A null limit is none.
+    """
 
     account: str
     usd: float
