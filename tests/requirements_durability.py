@@ -61,6 +61,8 @@ DURABILITY: tuple[Requirement, ...] = (
     kept("provenance", "6 journal", "Of any effect: the pages the model saw, what allowed it, the budget it drew on.",
          WHY + "a_step_is_explained_by_what_the_model_saw_and_what_allowed_it",
          WHY + "a_step_that_a_person_allowed_names_the_question_and_who_answered", REPLAYS_CLI),
+    kept("fork-shares", "6 checkpoint", "A fork shares its past, and changes none of it for the run it comes from.",
+         WHY + "pages_leave_a_forks_window_and_not_that_of_the_run_it_comes_from"),
     kept("fork-race", "6 checkpoint", "Forks race on request: the first that is done ends the others; files stay.",
          SAVED + "the_first_of_a_race_that_is_done_ends_the_others_and_their_files_stay",
          SAVED + "a_race_goes_on_after_a_crash_and_still_has_one_winner", RACES_CLI),

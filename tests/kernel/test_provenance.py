@@ -19,6 +19,7 @@ from aos_mcp.testing.devices import RecordingMounts, RecordingSandbox, a_tool
 from aos_mcp.testing.kernels import OWNER, TestKernel, kernel_on
 from aos_mcp.testing.model import ScriptedModel, ScriptedModels, calls, says
 from tests.kernel.stage import DEADLINE_S, NAME, ended, models, the_question
+from tests.kernel.test_paging import report
 
 OPERATOR = Caller(kind=CallerKind.OPERATOR, principal=OWNER)
 ALLOWED = Settings(rules=[Rule(effect="allow", tool="shop__*", reason="a test says so")])
@@ -124,3 +125,26 @@ async def test_a_step_that_a_person_allowed_names_the_question_and_who_answered(
             why = await k.call("explain_step", pid=pid, step=number)
     assert (why.approval, why.answered_by, why.note) == (question.approval_id, "host:test", "go on")
     assert "commands are asked about" in why.allowed_by
+
+
+async def test_pages_leave_a_forks_window_and_not_that_of_the_run_it_comes_from(tmp_path: Path) -> None:
+    read = a_tool("lib__read", read_only=True)
+    reports = RecordingMounts({read: lambda arguments: report(arguments["n"])})
+    script = [calls(("lib__read", {"n": n}), text=f"step {n}", key=f"r{n}-") for n in range(40)]
+    roomy = ScriptedModel(NAME, (*script[:10], says("enough"), *script[11:], says("done")), context_tokens=1_000_000)
+    small = ScriptedModel("scripted/small", (*script, says("done")), context_tokens=30_000)
+    async with kernel_on(tmp_path, ScriptedModels(roomy, small), mounts=reports) as k:
+        with anyio.fail_after(DEADLINE_S):
+            pid = (await k.call("spawn_agent", task="read all reports", tools=["lib__*"])).pid
+            await ended(k, pid)
+            last = [step.number for step in (await k.call("read_journal", pid=pid)).steps if step.call == "model"][-1]
+            made = await k.call("restore", checkpoint_id=f"{pid}@{last}", model="scripted/small")
+            await ended(k, made.pid)
+            mine, theirs = [(await k.call("read_context", pid=each)).pages for each in (pid, made.pid)]
+            runs = [await replayed(k, each) for each in (pid, made.pid)]
+    shared = {page.page_id for page in mine} & {page.page_id for page in theirs}
+    left = {page.page_id for page in theirs if not page.resident}
+    assert left & shared, "some of what left is of the shared past"
+    assert all(page.resident for page in mine)
+    assert [first for _, first in runs] == [None, None], "both can still be made again, to the byte"
+    assert {verdict for rows, _ in runs for _, verdict in rows} == {"same"}
