@@ -90,7 +90,7 @@ async def boot(settings: Settings, environ: Mapping[str, str], home: Path) -> As
             definitions=lambda project: check_definitions(definition_folders(home, project))[0],
             redact=redactor(secrets_of(environ)),
             metrics=Metrics(),
-            admission=Admission(settings.providers, clock),
+            admission=Admission(settings.providers, clock, slice_tokens=settings.slice_tokens),
             started_at=clock.now(),
             embedder=models.embedder(settings.search.model)
             if settings.search.embedder == "endpoint"

@@ -17,6 +17,7 @@ MONEY = "tests/kernel/test_budget_arithmetic.py::test_"
 BUS = "tests/kernel/test_bus.py::test_"
 LIMITS = "tests/kernel/test_limits.py::test_"
 WORDS = "tests/kernel/test_messages.py::test_"
+PREEMPTION = "tests/kernel/test_preemption.py::test_"
 LANE = "tests/kernel/test_lane.py::test_"
 FALLBACK = "tests/kernel/test_fallback.py::test_"
 NOTES = "tests/kernel/test_notes.py::test_"
@@ -329,8 +330,14 @@ REQUIREMENTS: tuple[Requirement, ...] = (
          AHEAD + "an_agents_child_does_not_start_after_the_agent"),
     kept("timeline", "6 scheduler", "Who ran when and why is on record.",
          AHEAD + "the_timeline_tells_turns_and_steps_of_ones_own"),
-    open_("preemption", "6 scheduler", "Preemption inside a generation; a switch resumes to the same text.",
-          "Turns are preempted at their boundaries only."),
+    kept("preemption", "6 scheduler", "Preemption inside a generation where it pays; it resumes to the same text.",
+         PREEMPTION + "a_long_batch_call_gives_way_and_ends_with_the_same_text",
+         PREEMPTION + "a_victim_is_only_taken_where_it_pays",
+         PREEMPTION + "nobody_gives_way_to_its_own_class",
+         PREEMPTION + "a_provider_that_does_not_go_on_is_left_alone_once_enough_was_written",
+         PREEMPTION + "what_thinks_or_calls_tools_is_not_broken_off",
+         PREEMPTION + "a_call_that_was_preempted_often_runs_to_its_end",
+         PREEMPTION + "a_kernel_that_stops_after_a_preemption_loses_nothing_that_was_written"),
     kept("bounded", "5 processes", "Depth and count are bounded.",
          LIMITS + "agents_nest_only_so_deep", LIMITS + "a_parent_has_only_so_many_children_at_once",
          LIMITS + "only_so_many_agents_are_alive"),

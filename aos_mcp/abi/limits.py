@@ -19,6 +19,7 @@ HANG_S = 900.0  # A turn that shows no sign of life for this long is ended by th
 MODEL_RETRIES_MAX = 8  # Re-enqueues of one model call after faults that waiting may cure.
 MODEL_RETRY_BASE_S = 0.5
 MODEL_RETRY_CAP_S = 60.0
+PREEMPTIONS_MAX = 3  # Of one generation; then it runs to its end, so that none goes back and forth for ever.
 COMPLETE_PATIENCE_S = 600.0  # How long a single call of a host is tried again; agents wait as long as their budget.
 FALLBACK_AFTER_TRIES = 3  # Faults in a row on one model, until an agent with a chain goes on with the next.
 FALLBACK_WAIT_S = 30.0  # A provider that asks for a longer wait is left for the next model of the chain at once.

@@ -161,6 +161,8 @@ class Settings(Section):
     scheduler: Literal["default", "fifo", "rr", "priority"] = "default"
     concurrency: Annotated[int, Field(ge=1, le=512)] = 64
     """Turns under way at once."""
+    slice_tokens: Annotated[int, Field(ge=1)] = 64
+    """What a generation may write before it may have to give its place to a call of a better class."""
     budget: BudgetSettings = BudgetSettings()
     workspace_budget: WorkspaceBudget = WorkspaceBudget()
     rules: list[Rule] = []

@@ -7,8 +7,8 @@ that a slow tool never holds a model's place.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 import anyio
@@ -18,6 +18,7 @@ from aos_mcp.abi.errors import ModelError
 from aos_mcp.abi.limits import FALLBACK_WAIT_S, TOOL_CALLS_AT_ONCE
 from aos_mcp.abi.settings import ProviderSettings
 from aos_mcp.kernel.lane import Lane, LaneLimits, Ticket
+from aos_mcp.kernel.preemption import Lengths, UnderWay, victim
 from aos_mcp.ports import Clock
 
 
@@ -45,13 +46,17 @@ class Demand:
 class Admission:
     """The lanes of all providers. `run` must be running while calls wait."""
 
-    def __init__(self, providers: Mapping[str, ProviderSettings], clock: Clock) -> None:
+    def __init__(self, providers: Mapping[str, ProviderSettings], clock: Clock, *, slice_tokens: int) -> None:
+        """Take what the operator says of providers, and how much a call writes before it may be preempted."""
         self._providers = providers
         self._clock = clock
         self._lanes: dict[str, Lane] = {}
         self._seats: dict[str, dict[Ticket, Seat]] = {}
         self._changed = anyio.Event()
         self._tools: dict[str, anyio.CapacityLimiter] = {}
+        self._under_way: dict[str, set[UnderWay]] = {}
+        self._slice_tokens = slice_tokens
+        self.lengths = Lengths()
 
     async def run(self) -> None:
         """Let calls go when their time comes: when a park ends, a bucket has filled up, or a breaker half-opens."""
@@ -89,6 +94,7 @@ class Admission:
             self._pump(provider)
             if not seat.went.is_set():
                 self._changed.set()  # what it waits for may have an hour that nobody looks out for yet
+                self.consider(model)
                 await seat.went.wait()
             yield seat
         finally:
@@ -96,6 +102,28 @@ class Admission:
             self._settle(lane, seat)
             self._pump(provider)
             self._changed.set()
+
+    @contextmanager
+    def under_way(self, model: str, one: UnderWay) -> Iterator[None]:
+        """Have a generation on the list of those that may be preempted."""
+        here = self._under_way.setdefault(provider_of(model), set())
+        here.add(one)
+        try:
+            yield
+        finally:
+            here.discard(one)
+
+    def consider(self, model: str) -> None:
+        """Preempt a generation of this lane where somebody of a better class waits, and it pays."""
+        provider = provider_of(model)
+        lane, now = self._lane(provider), self._clock.now()
+        waiting = lane.first
+        if waiting is None or lane.blocked_s(now) > 0 or lane.room(now) + lane.waiting > lane.waiting:
+            return
+        chosen = victim(self._under_way.get(provider, ()), int(waiting.order[0]), now, self._slice_tokens)
+        if chosen is not None:
+            chosen.plain = False  # once: it is closing already when the next one looks
+            chosen.cut()
 
     def park(self, model: str, until: float) -> None:
         """Leave the provider of `model` alone until then (seconds since the epoch)."""

@@ -177,7 +177,7 @@ class Lane:
     def admit(self, now: float) -> list[Ticket]:
         """Return the calls that go now, in order; they are in flight from here on."""
         admitted = []
-        while (ticket := self._first()) is not None and self._admits_at(ticket, now) <= now:
+        while (ticket := self.first) is not None and self._admits_at(ticket, now) <= now:
             heapq.heappop(self._queue)
             self._waiting.discard(ticket)
             self._reserve(ticket, now)
@@ -186,7 +186,7 @@ class Lane:
 
     def next_at(self, now: float) -> float | None:
         """Return when the first in line may go if no call ends before; None when only the end of a call can help."""
-        ticket = self._first()
+        ticket = self.first
         at = None if ticket is None else self._admits_at(ticket, now)
         return None if at is None or at == float("inf") else at
 
@@ -229,7 +229,9 @@ class Lane:
         """Let nothing go before `until`."""
         self.parked_until = max(self.parked_until, until)
 
-    def _first(self) -> Ticket | None:
+    @property
+    def first(self) -> Ticket | None:
+        """The call that is next to go."""
         while self._queue and self._queue[0][2] not in self._waiting:
             heapq.heappop(self._queue)
         return self._queue[0][2] if self._queue else None

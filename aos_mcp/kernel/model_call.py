@@ -31,6 +31,7 @@ from aos_mcp.kernel.basis import encode_basis
 from aos_mcp.kernel.gate import error_body
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.kernel.paging import tools_digest
+from aos_mcp.kernel.preemption import LITTLE_TOKENS, UnderWay
 from aos_mcp.kernel.retry import GiveUp, Verdict, Wait, counted, judge
 from aos_mcp.ports import LanguageModel, Transaction
 
@@ -39,6 +40,20 @@ COUNT_SLACK = 1.35
 TURN_OVERHEAD_TOKENS = 16
 """What a dialect puts around each turn and tool."""
 SETTLE_S = 10.0
+
+
+CHARS_A_TOKEN = 4.0
+"""A stream is not counted exactly while it runs; this is what English text and code have."""
+KEPT = "text"
+"""Of a failed step's body: what had been written, to go on from."""
+
+
+class Preempted(Exception):
+    """A call gave its place away. `text` is what it had written."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{len(text)} characters were written")
+        self.text = text
 
 
 class ModelCall:
@@ -52,15 +67,20 @@ class ModelCall:
         *,
         account: str,
         order: tuple[float, ...],
+        kind: str,
         faults: int = 0,
         has_next: bool = False,
+        times: int = 0,
     ) -> None:
         """Take the model, who pays, and the call's place in its lane's queue (see `order_of`).
 
-        `faults` is how often it failed in a row before, `has_next` whether another model would go on.
+        `kind` is whose like it is, in what is expected of its length; `faults` is how often it failed in a row before,
+        `has_next` whether another model would go on, `times` how often it was preempted before.
         """
         self._machine = machine
         self._order = order
+        self._kind = kind
+        self._times = times
         self._faults = faults
         self._has_next = has_next
         self.verdict: Verdict = GiveUp()
@@ -74,6 +94,9 @@ class ModelCall:
         self._written: list[str] = []
         self._counted = Usage()
         self._sent = False
+        self._may_resend = False
+        """The budget has room for sending the prompt once more."""
+        self._under_way: UnderWay | None = None
 
     async def run(self, prompt: Prompt, *, process: Process | None) -> Completion:
         """Reserve, wait for a place in the lane, and make the call. A failed call is settled before this raises.
@@ -81,12 +104,14 @@ class ModelCall:
         Raises:
             BudgetExhausted: before anything was sent.
             ModelError: the provider failed.
+            Preempted: its place was given to a call of a better class; what it wrote is in the journal.
         """
         machine = self._machine
         self._input_tokens = estimate(prompt)
         with anyio.CancelScope(shield=True):  # what is reserved is known here, so that it is given back
             prompt = await machine.store.write(lambda tx: self._reserve(tx, prompt, process))
         outcome, used, body = "cut", None, b"{}"
+        kept = False
         started = machine.clock.monotonic()
         try:
             completion = await self._generate(prompt, process)
@@ -101,7 +126,11 @@ class ModelCall:
             self.verdict = self._judged(late)
             raise late from None
         except ModelError as error:
-            outcome, used, body = error.fault, self._used(error.output_tokens), error_body(error)
+            outcome, used, body = error.fault, self._used(error.output_tokens), self._broken_off(error)
+            raise
+        except Preempted as cut:
+            outcome, used, body = "preempted", self._used(cut=True), kept_body(cut.text)
+            kept = self._info.continues and is_worth_keeping(prompt.continuing + cut.text)
             raise
         finally:
             machine.metrics.model_calls.labels(self._model.name, outcome).inc()
@@ -109,7 +138,7 @@ class ModelCall:
             if outcome != "ok":
                 # A kill comes here too: the prompt and what was written until then was billed, and is charged.
                 with anyio.move_on_after(SETTLE_S, shield=True):
-                    await self._abort(used or self._used(cut=True), body)
+                    await self._abort(used or self._used(cut=True), body, preempted=outcome == "preempted", kept=kept)
         return completion
 
     async def _generate(self, prompt: Prompt, process: Process | None) -> Completion:
@@ -124,8 +153,7 @@ class ModelCall:
                 seat = await lane.enter_async_context(machine.admission.seat(self._model.name, demand))
             self._sent = True
             try:
-                with anyio.fail_after(MODEL_CALL_S):
-                    seat.completion = await self._model.complete(prompt, Hearing(self, process))
+                seat.completion = await self._stream(prompt, process)
             except ModelError as error:
                 seat.error, self.verdict = error, self._judged(error)
                 if isinstance(self.verdict, Wait) and self.verdict.park:
@@ -135,6 +163,34 @@ class ModelCall:
                 raise
             return seat.completion
         raise AssertionError("the lane never swallows what a call raises")
+
+    async def _stream(self, prompt: Prompt, process: Process | None) -> Completion:
+        """Be on the wire, and on the list of those who may be asked to give their place away."""
+        admission, name, now = self._machine.admission, self._model.name, self._machine.clock.now()
+        with anyio.CancelScope() as scope:
+            one = self._under_way = UnderWay(
+                sched_class=int(self._order[0]),
+                sent_at=now,
+                likely_tokens=admission.lengths.expected(self._kind, name, prompt.max_output_tokens),
+                continues=self._info.continues,
+                may_pay=self._may_resend,
+                times=self._times,
+                plain=prompt.output_schema is None,
+                cut=scope.cancel,
+            )
+            with admission.under_way(name, one), anyio.fail_after(MODEL_CALL_S):
+                completion = await self._model.complete(prompt, Hearing(self, process))
+            whole = count(prompt.continuing) + completion.usage.output_tokens if prompt.continuing else None
+            admission.lengths.learn(self._kind, name, whole or completion.usage.output_tokens)
+            return completion
+        raise Preempted("".join(self._written))
+
+    def _broken_off(self, error: ModelError) -> bytes:
+        """Return the body of a failed step: with what had been written, where the provider can go on from there."""
+        plain = self._under_way is not None and self._under_way.plain
+        if error.fault is ModelFault.CUT_STREAM and self._info.continues and plain and error.partial_text:
+            return kept_body(error.partial_text, error)
+        return error_body(error)
 
     def _judged(self, error: ModelError) -> Verdict:
         return judge(
@@ -167,9 +223,15 @@ class ModelCall:
             tokens=self._input_tokens + output,
             at=now,
         )
+        rest = budget.left_of_chain(tx.account_chain(self._account))
+        again = budget.worst_case(price, self._input_tokens, 0)
+        self._may_resend = (rest.microusd is None or rest.microusd >= again) and (
+            rest.tokens is None or rest.tokens >= self._input_tokens
+        )
         if process is not None:
             intent = {
                 "model": self._model.name,
+                "continuing": len(prompt.continuing),
                 "turns": len(prompt.turns),
                 "tools": tools_digest(prompt.tools),
                 "max_output_tokens": output,
@@ -188,6 +250,9 @@ class ModelCall:
 
     def hear(self, text: str, process: Process | None) -> None:
         """Take a piece of the answer, and show it to whoever follows the process."""
+        self._paced(text)
+        if not text:
+            return
         self._written.append(text)
         if process is not None:
             self._machine.sign_of_life(process.pid)
@@ -198,6 +263,20 @@ class ModelCall:
     def meter(self, usage: Usage) -> None:
         """Take what the driver says was used by a call that did not come to its end."""
         self._counted = usage
+
+    def _paced(self, text: str) -> None:
+        """Keep the account that preemption goes by; at each slice, see whether somebody waits who should go first."""
+        one, now = self._under_way, self._machine.clock.now()
+        if one is None:
+            return
+        if not text:
+            one.plain = False
+        elif one.first_token_at is None:
+            one.first_token_at = now
+        before, one.written_tokens = one.written_tokens, one.written_tokens + len(text) / CHARS_A_TOKEN
+        slice_tokens = self._machine.settings.slice_tokens
+        if before // slice_tokens != one.written_tokens // slice_tokens:
+            self._machine.admission.consider(self._model.name)
 
     def _used(self, output_tokens: int = 0, *, cut: bool = False) -> Usage:
         """Return what a call that did not finish is charged: its prompt, once anything came back, and what came.
@@ -217,10 +296,12 @@ class ModelCall:
             microusd=budget.worst_case(self._info.price, self._input_tokens, written),
         )
 
-    async def _abort(self, used: Usage, body: bytes) -> None:
+    async def _abort(self, used: Usage, body: bytes, *, preempted: bool, kept: bool) -> None:
+        wasted = used.input_tokens if kept else used.tokens  # the prompt is sent again in any case
+
         def work(tx: Transaction) -> None:
             budget.settle(tx, self._reservation, used)
-            tx.process_note(Pid(self._account), wasted_tokens=used.tokens)
+            tx.process_note(Pid(self._account), wasted_tokens=wasted, preempted=preempted)
             self._finish(tx, StepState.FAILED, body)
 
         await self._machine.store.write(work)
@@ -246,6 +327,22 @@ class Hearing:
     def used(self, usage: Usage) -> None:
         """See `ports.Metered.used`."""
         self.call.meter(usage)
+
+
+def is_worth_keeping(text: str) -> bool:
+    """Tell whether it is better to go on from a text than to have it written again."""
+    return count(text) >= LITTLE_TOKENS
+
+
+def kept_body(text: str, error: ModelError | None = None) -> bytes:
+    """Return the body of a step that broke off with text worth keeping."""
+    why = {
+        "code": "preempted",
+        "message": "Its place went to a call of a better class.",
+        "hint": "It goes on by itself.",
+    }
+    told = json.loads(error_body(error)) if error is not None else why
+    return json.dumps({**told, KEPT: text}, ensure_ascii=False).encode()
 
 
 def order_of(level: SchedClass, first_at: float) -> tuple[float, ...]:

@@ -28,8 +28,9 @@ from aos_mcp.context.replacement import choose_victims, may_compact
 from aos_mcp.context.uses import busiest_first
 from aos_mcp.kernel import budget, journal, pages, paging, table
 from aos_mcp.kernel.gate import Gate
+from aos_mcp.kernel.generation import Generation
 from aos_mcp.kernel.machine import TURN, Machine
-from aos_mcp.kernel.model_call import ModelCall, order_of
+from aos_mcp.kernel.model_call import order_of
 from aos_mcp.kernel.requests import Requests, position_of
 from aos_mcp.kernel.retry import GiveUp, Next, Verdict, counted
 from aos_mcp.kernel.speech import CUT, FINISH, SYSTEM, tool_specs
@@ -164,12 +165,13 @@ class Quantum:
             )
 
         prompt = await machine.store.read(compose)
-        call = ModelCall(
+        call = Generation(
             machine,
             model,
             info,
             account=self._pid,
             order=self._order(),
+            kind=self._process.agent or self._process.name,
             faults=self._process.faults,
             has_next=bool(self._process.fallbacks),
         )
@@ -246,7 +248,7 @@ class Quantum:
         return await self._machine.store.write(leave)
 
     def _settle(
-        self, tx: Transaction, call: ModelCall, completion: Completion, cuts: int
+        self, tx: Transaction, call: Generation, completion: Completion, cuts: int
     ) -> tuple[Page | None, Process] | None:
         """Put the reply on record: money, journal, page and state in one transaction. `cuts` were cut before it.
 

@@ -107,6 +107,8 @@ class Draft:
 
     def think(self, piece: str) -> None:
         """Take a piece of reasoning; it is kept apart and not shown as the answer."""
+        if piece and not self.reasoning:
+            self.deliver("")
         self.reasoning.append(piece)
         self._chars += len(piece)
 
@@ -115,6 +117,7 @@ class Draft:
         fallback = f"call_{self.prompt.turn}_{len(self.requests)}"
         request = DraftRequest(request_id=request_id or fallback, name=name)
         self.requests.append(request)
+        self.deliver("")
         return request
 
     def argue(self, request: DraftRequest, piece: str) -> None:

@@ -48,6 +48,9 @@ class Metrics:
             buckets=SECONDS,
             registry=own,
         )
+        self.preemptions = Labelled(
+            Counter("aos_preemptions", "Generations that gave their place away", ("model", "text"), registry=own)
+        )
         self.lane_window = Gauge("aos_lane_window", "Calls a provider gets at once", ("provider",), registry=own)
         self.lane_in_flight = Gauge("aos_lane_in_flight", "Calls on the wire", ("provider",), registry=own)
         self.lane_waiting = Gauge("aos_lane_waiting", "Calls that wait for a place", ("provider",), registry=own)

@@ -43,7 +43,11 @@ class Entropy(Protocol):
 
 
 Deliver = Callable[[str], None]
-"""Takes each piece of text as a model writes it. Must not block."""
+"""Takes each piece of text as a model writes it. Must not block.
+
+An empty piece says that more than text is being written: reasoning, or a tool call. Such an answer cannot be broken off
+and gone on with.
+"""
 
 
 @runtime_checkable

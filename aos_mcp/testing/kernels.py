@@ -81,7 +81,7 @@ async def kernel_on(
             definitions=lambda project: definitions or {},
             redact=redact,
             metrics=Metrics(),
-            admission=Admission(settings.providers, clock),
+            admission=Admission(settings.providers, clock, slice_tokens=settings.slice_tokens),
             started_at=clock.now(),
             embedder=embedder,
         )

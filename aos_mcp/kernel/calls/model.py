@@ -20,7 +20,8 @@ from aos_mcp.abi.process import sched_class
 from aos_mcp.kernel.call import Call, check_model
 from aos_mcp.kernel.calls import views
 from aos_mcp.kernel.calls.attachments import check_inputs, turn_of
-from aos_mcp.kernel.model_call import ModelCall, order_of
+from aos_mcp.kernel.generation import Generation
+from aos_mcp.kernel.model_call import order_of
 from aos_mcp.kernel.retry import GiveUp, Next, chain_of, counted
 from aos_mcp.kernel.schema_check import check_schema, misfit
 from aos_mcp.ports import Transaction
@@ -85,14 +86,14 @@ async def _prompt(call: Call, args: a.CompleteArgs) -> Prompt:
     )
 
 
-def _settled(tx: Transaction, *, one: ModelCall, completion: Completion, result: r.CompleteResult) -> r.CompleteResult:
+def _settled(tx: Transaction, *, one: Generation, completion: Completion, result: r.CompleteResult) -> r.CompleteResult:
     one.settle(tx, completion)
     return result
 
 
 async def _patiently(
     call: Call, chain: Sequence[str], prompt: Prompt, order: tuple[float, ...]
-) -> tuple[ModelCall, Completion]:
+) -> tuple[Generation, Completion]:
     """Make one call, and again after faults that waiting may cure, or on the next model of the chain.
 
     Each try has the place in the queue that the first one had. The call that was answered is the caller's to settle.
@@ -108,9 +109,18 @@ async def _patiently(
         info = await model.describe()
         check_inputs(info, prompt)
         call.subject = rest[0]
-        one = ModelCall(machine, model, info, account=account, order=order, faults=faults, has_next=has_next)
+        one = Generation(
+            machine,
+            model,
+            info,
+            account=account,
+            order=order,
+            kind=call.row.name,
+            faults=faults,
+            has_next=has_next,
+        )
         try:
-            completion = await one.run(prompt, process=None)
+            return one, await one.run(prompt, process=None)
         except ModelError as error:
             now, verdict = machine.clock.now(), one.verdict
             if isinstance(verdict, GiveUp) or now >= gives_up_at:
@@ -121,8 +131,6 @@ async def _patiently(
             faults = counted(error.fault, faults)
             if not verdict.park:  # a parked lane holds the next try back by itself
                 await machine.clock.sleep_until(now + verdict.seconds)
-            continue
-        return one, completion
 
 
 def _parse(reply: Reply, schema: str) -> tuple[JsonValue, str | None]:

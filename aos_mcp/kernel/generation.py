@@ -1,0 +1,112 @@
+"""A generation: one answer of a model, in as many calls as preemptions and cut streams made of it.
+
+What was written before a break is in the journal, so that a crash loses nothing that was paid for: the next try finds
+it there and goes on from it, where the provider can. Otherwise it is written again, and counted as wasted.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import partial
+
+from aos_mcp.abi.completion import Completion, ModelInfo, Prompt
+from aos_mcp.abi.handle import Pid
+from aos_mcp.abi.journal import MODEL_CALL, StepState
+from aos_mcp.abi.limits import PREEMPTIONS_MAX
+from aos_mcp.abi.process import Process
+from aos_mcp.context.tokens import count
+from aos_mcp.kernel import journal
+from aos_mcp.kernel.machine import Machine
+from aos_mcp.kernel.model_call import KEPT, ModelCall, Preempted, is_worth_keeping
+from aos_mcp.kernel.retry import Verdict
+from aos_mcp.ports import LanguageModel, Transaction
+
+STEPS_LOOKED_AT = 16
+
+
+class Generation:
+    """One answer for an account. `run` gets it; `settle` belongs in the transaction that uses it."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        model: LanguageModel,
+        info: ModelInfo,
+        *,
+        account: str,
+        order: tuple[float, ...],
+        kind: str,
+        faults: int = 0,
+        has_next: bool = False,
+    ) -> None:
+        """Take what `ModelCall` takes."""
+        self._machine = machine
+        self._info = info
+        self._make = partial(
+            ModelCall, machine, model, info, account=account, order=order, kind=kind, faults=faults, has_next=has_next
+        )
+        self._call = self._make(times=0)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What to do about the `ModelError` that `run` raised."""
+        return self._call.verdict
+
+    async def run(self, prompt: Prompt, *, process: Process | None) -> Completion:
+        """Return the whole answer. `process` is the agent's; a call without one has no journal to go on from.
+
+        Its usage is that of the last call; the others are settled.
+
+        Raises:
+            ModelError, BudgetExhausted: see `ModelCall.run`.
+        """
+        machine, info, text, times = self._machine, self._info, "", 0
+        if info.continues and process is not None:
+            pid = process.pid
+            text, times = await machine.store.read(lambda tx: broken_off(tx, pid, info.name))
+        while True:
+            self._call = self._make(times=times)
+            try:
+                completion = await self._call.run(_from(prompt, text), process=process)
+            except Preempted as cut:
+                times += 1
+                kept = info.continues and is_worth_keeping(text + cut.text)
+                text = text + cut.text if kept else ""
+                machine.metrics.preemptions.labels(info.name, "kept" if kept else "written again").inc()
+                continue
+            reply = completion.reply
+            return replace(completion, reply=replace(reply, text=text + reply.text)) if text else completion
+
+    def settle(self, tx: Transaction, completion: Completion) -> None:
+        """See `ModelCall.settle`."""
+        self._call.settle(tx, completion)
+
+
+def broken_off(tx: Transaction, pid: Pid, model: str) -> tuple[str, int]:
+    """Return what the last generation of a process had written when it broke off, and how often it was preempted.
+
+    Nothing where the last one came to its end, or was another model's.
+    """
+    pieces: list[str] = []
+    times = 0
+    for step in reversed(tx.step_last(pid, limit=STEPS_LOOKED_AT)):
+        if step.call != MODEL_CALL or step.state is not StepState.FAILED:
+            break
+        intent = json.loads(journal.payload(tx, step.intent))
+        if intent["model"] != model:
+            break
+        body = json.loads(journal.result_of(tx, step) or b"{}")
+        if KEPT in body:
+            pieces.append(body[KEPT])
+            times += body["code"] == "preempted"
+        if not intent.get("continuing"):
+            break  # the generation began here
+    text = "".join(reversed(pieces))
+    return (text, min(times, PREEMPTIONS_MAX)) if is_worth_keeping(text) else ("", 0)
+
+
+def _from(prompt: Prompt, text: str) -> Prompt:
+    if not text:
+        return prompt
+    return replace(prompt, continuing=text, max_output_tokens=max(1, prompt.max_output_tokens - count(text)))
