@@ -107,7 +107,7 @@ class Typists:
         """See `ports.Models`."""
         return [("slow", True)]
 
-    async def warm(self, name: str) -> None:
+    def warm(self, name: str) -> None:
         """See `ports.Models`."""
 
 
