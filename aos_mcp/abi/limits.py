@@ -49,7 +49,7 @@ RESULT_TOKENS_MAX = 4_000  # What a tool result may put in front of a model; the
 REPLY_CHARS_MAX = 45_000  # Hosts replace results beyond about 50,000 characters by a preview.
 ATTACHMENT_BYTES_MAX = 8 * 2**20  # One image or PDF in a prompt; in base64 it still fits one line.
 ATTACHMENTS_MAX = 20  # Images and files of one message: the least that a provider takes.
-SCHEMA_STEPS_MAX = 200_000  # Of one check of a value against a schema: under a second.
+SCHEMA_STEPS_MAX = 50_000  # Of one check of a value against a schema: a third of a second at worst.
 FILES_MAX = 64  # Files handed to one sandbox command.
 FILE_BYTES_MAX = 4 * 2**20
 

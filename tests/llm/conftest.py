@@ -1,14 +1,21 @@
-"""A provider on loopback, a catalogue that points at it, and a clock that is held."""
+"""A provider on loopback, a catalogue that points at it, and a clock that is held.
+
+Property tests here draw the same examples in every run, and none is held against a clock.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
 import pytest
+from hypothesis import settings
 
 from aos_mcp.abi.settings import ProviderSettings, Settings
 from aos_mcp.llm.catalogue import Catalogue
 from aos_mcp.testing.providers import ProviderServer, provider_server
+
+settings.register_profile("pure", deadline=None, derandomize=True, database=None)
+settings.load_profile("pure")
 
 KEYS = {"OPENAI_API_KEY": "key-of-openai", "ANTHROPIC_API_KEY": "key-of-anthropic"}
 NOW = 1_795_392_000.0  # 2026-11-23T00:00:00Z
