@@ -7,6 +7,7 @@ A gap is an honest row, not an excuse: the README's limits say the same in the r
 from __future__ import annotations
 
 from tests.requirement import Requirement, kept, open_
+from tests.requirements_context import CONTEXT
 from tests.requirements_durability import DURABILITY
 from tests.requirements_models import MODELS
 
@@ -30,9 +31,6 @@ SIMULATED = "tests/kernel/test_simulation.py::test_"
 AHEAD = "tests/kernel/test_queue.py::test_"
 SIZES = "tests/kernel/test_sizes.py::test_"
 BIG = "tests/kernel/test_big_arguments.py::test_"
-LAYOUT = "tests/context/test_layout.py::test_"
-VICTIMS = "tests/context/test_replacement.py::test_"
-COUNTS = "tests/context/test_tokens.py::test_"
 POLICY = "tests/security/test_policy.py::test_"
 RIGHTS = "tests/security/test_rights.py::test_"
 CHAIN = "tests/audit/test_chain.py::test_"
@@ -368,27 +366,7 @@ REQUIREMENTS: tuple[Requirement, ...] = (
          MONEY + "without_a_price_nothing_is_spent_under_a_money_limit"),
     *MODELS,
     # 6. Context and search --------------------------------------------------------------------------------------------
-    kept("stable-prefix", "6 context", "Nothing is re-ordered or evicted between compactions.",
-         PAGING + "the_prompt_only_grows_between_compactions",
-         LAYOUT + "while_pages_are_appended_each_prompt_is_a_prefix_of_the_next",
-         DIALECTS + "the_prefix_of_two_requests_is_the_same_to_the_byte"),
-    kept("batch", "6 context", "Victims are chosen in one batch; call and result leave together.",
-         PAGING + "a_call_and_its_result_leave_together", VICTIMS + "one_batch_brings_the_context_down_to_the_target",
-         VICTIMS + "victims_are_whole_groups_and_never_what_must_stay"),
-    kept("victims", "6 context", "Recency, importance, similarity, size and refetch cost decide.",
-         VICTIMS + "cost_keeps_what_matters_among_pages_of_one_place",
-         VICTIMS + "cost_keeps_what_was_asked_for_again", VICTIMS + "lru_takes_what_was_not_used_for_longest"),
-    kept("small-never", "6 context", "Small contexts are never paged.",
-         PAGING + "a_small_context_is_never_paged", VICTIMS + "nothing_leaves_a_context_that_is_small_enough"),
-    kept("faults", "6 context", "Faults are counted.",
-         PAGING + "an_agent_finds_a_handle_in_its_window_and_reads_the_page_back"),
-    kept("breakpoints", "6 context", "Cache breakpoints are placed.",
-         LAYOUT + "marks_do_not_move_while_pages_are_appended",
-         LAYOUT + "the_marks_are_the_static_part_two_on_the_grid_and_the_end"),
-    kept("tokens", "6 context", "Token counts need no tokenizer and are never far below.",
-         COUNTS + "an_estimate_is_never_far_below_what_a_tokenizer_counts"),
-    open_("resort", "6 context", "At a compaction dynamic pages are re-sorted by access frequency.",
-          "Pages keep their order; what a re-sort would cost in cache misses is not measured yet."),
+    *CONTEXT,
     kept("lexical-search", "6 search", "Search works with no model, key or download.",
          COMMANDS + "pages_are_found_by_words", STORE + "a_store_keeps_the_contract"),
     kept("vector-search", "6 search", "Vectors, fused by score, with neighbour and session structure.",

@@ -27,6 +27,7 @@ Text = Annotated[str, AfterValidator(_clean)]
 Handle = Annotated[str, Field(min_length=3, max_length=64, pattern=r"^[a-z]+_[a-z0-9]+$")]
 PidOrPrefix = Annotated[str, Field(min_length=3, max_length=64, pattern=r"^p_[a-z0-9]+$")]
 Name = Annotated[str, Field(min_length=1, max_length=limits.NAME_CHARS_MAX, pattern=r"^[\w .:/@+-]+$")]
+Label = Annotated[str, Field(pattern=r"^[\w][\w.:/-]{0,63}$")]
 Namespace = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 ModelName = Annotated[
     str, Field(min_length=3, max_length=512, pattern=r"^[A-Za-z0-9_.-]+/[^\s,]+(\s*,\s*[A-Za-z0-9_.-]+/[^\s,]+)*$")
@@ -116,6 +117,7 @@ class PageOutArgs(Args):
     importance: Annotated[float, Field(ge=0, le=1)] = 0.5
     pid: PidOrPrefix | None = None
     pinned: bool = False
+    labels: Annotated[list[Label], Field(max_length=limits.LABELS_MAX)] = []
     namespace: Annotated[
         Namespace | None, Field(description="makes it a note of long-term memory: shared, private or a name")
     ] = None

@@ -39,6 +39,8 @@ RECORDING_BYTES_MAX = 64 * 2**20  # A recording is held in memory while it is pl
 # Text and payloads ---------------------------------------------------------------------------------------------------
 TASK_CHARS_MAX = 200_000
 NAME_CHARS_MAX = 64
+CONTEXTS_WARM_MAX = 64  # Page tables kept between turns: a megabyte or two each, and reading one anew is no loss.
+LABELS_MAX = 16  # Given to one page by whoever writes it.
 TEXT_CHARS_MAX = 1_000_000  # A message, a note.
 PAGE_BYTES_MAX = 8 * 2**20  # One page of context; larger things belong in a workspace.
 FORKS_MAX = 16  # Of one moment in one call, each with a budget of its own.

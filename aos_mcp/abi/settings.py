@@ -119,8 +119,12 @@ class PriceSettings(Rates):
 class ContextSettings(Section):
     """When context is paged: fractions of the window, and the floor below which nothing is paged."""
 
-    high_water: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    low_water: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    high_water: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    low_water: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    policy: Literal["cost", "lru", "fifo", "importance"] = "cost"
+    """How what leaves is chosen: by what it costs at the model's cache prices, or by age, place or importance alone."""
+    round_trip_tokens: Annotated[int, Field(ge=0)] = 0
+    """What fetching a page back costs beyond its tokens, in uncached input tokens: more keeps more in the window."""
     window_tokens: Annotated[int, Field(ge=1_000)] | None = None
     """A window smaller than the model's."""
 

@@ -7,19 +7,20 @@ their descriptions; each gets the same handles, the same cache marks and the sam
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.page import Page, PageKind
+from aos_mcp.abi.settings import ContextSettings
 from aos_mcp.bench.cache_model import PriceRow
 from aos_mcp.bench.session import Bill, Context, Pager, log_tokens
 from aos_mcp.bench.traces import Trace
+from aos_mcp.context.compaction import compaction
 from aos_mcp.context.page_table import groups, in_window
-from aos_mcp.context.replacement import compaction
 
-HIGH_WATER = 0.8
-LOW_WATER = 0.4
+SETTINGS = ContextSettings()  # Ours runs as it comes.
+PATIENT_TOKENS = 10_000.0
 AGE_TURNS = 4  # What "old" means to the age-based pager,
 AGE_TOKENS_MIN = 125  # and what is too small for it.
 SUMMARY_TOKENS = 600
@@ -32,9 +33,12 @@ class AppendEverything:
 
     name: str = "append everything"
     pins: bool = False
+    by_use: bool = False
+    """Whether it sorts all pages by how often they were used before each call."""
 
     def decide(self, context: Context, *, window: int, row: PriceRow, idle_s: float) -> None:
         """Nothing leaves."""
+        context.by_use = self.by_use
 
 
 @dataclass
@@ -119,17 +123,20 @@ class Ours:
     name: str = "aos"
     pins: bool = False
     policy: str = "cost"
+    round_trip: float = 0.0
+    """What a round trip costs beyond its tokens, in tokens of uncached input."""
 
     def decide(self, context: Context, *, window: int, row: PriceRow, idle_s: float) -> None:
         """Decide as the kernel does before each model call."""
         victims = compaction(
             context.table(),
             window_tokens=window,
-            high_water=HIGH_WATER,
-            low_water=LOW_WATER,
+            high_water=SETTINGS.high_water,
+            low_water=SETTINGS.low_water,
             policy=self.policy,
-            prices=row.prices,
+            prices=replace(row.prices, round_trip=self.round_trip),
             cold=idle_s > row.ttl_s,
+            experience=context.experience,
         )
         if victims:
             context.leave(victims)
@@ -143,12 +150,17 @@ def _evictable(context: Context) -> list[tuple[Page, ...]]:
 PAGERS: Mapping[str, Callable[[Trace], Pager]] = MappingProxyType(
     {
         "append": lambda trace: AppendEverything(),
+        "sorted": lambda trace: AppendEverything("append everything, sorted by use at every call", by_use=True),
         "lru": lambda trace: Lru("LRU, one at a time", 1.0),
         "lru50": lambda trace: Lru("LRU, batched to 50 %", 0.5),
         "lru30": lambda trace: Lru("LRU, batched to 30 %", 0.3),
         "age": lambda trace: Age(),
         "summarise": lambda trace: Summarise(),
         "aos": lambda trace: Ours(),
+        "patient": lambda trace: Ours("aos, a round trip at 10,000 tokens", round_trip=PATIENT_TOKENS),
+        "aos-lru": lambda trace: Ours("aos, policy lru", policy="lru"),
+        "aos-fifo": lambda trace: Ours("aos, policy fifo", policy="fifo"),
+        "aos-importance": lambda trace: Ours("aos, policy importance", policy="importance"),
     }
 )
 """The pagers by name, each made anew for a trace."""

@@ -23,6 +23,7 @@ WINDOW_PART = 0.5  # The window holds so much of what a long trace amounts to.
 TIGHT_PART = 0.08  # A window in which every pager is pressed all the time.
 ROOM_TOKENS = 1_000_000  # A window in which a short session always fits.
 OURS, APPEND, BOUND = "aos", "append", "known-future lower bound"
+POLICIES = ("aos-lru", "aos-fifo", "aos-importance")
 BASELINES = ("lru", "lru50", "lru30", "age", "summarise")
 
 
@@ -69,6 +70,8 @@ def run(path: Path | None = None) -> list[Figure]:
         played = play(row, long, (OURS, APPEND, "lru50", "lru30", "summarise"), window_part=TIGHT_PART)
         what = f"{LONG_STEPS} steps, window {TIGHT_PART:.0%}"
         figures += [_against(what, played, name, "< 1 x") for name in ("lru50", "lru30", "summarise")]
+    played = play(ROWS[0], long, (OURS, APPEND, "sorted", "patient", *POLICIES), window_part=WINDOW_PART)
+    figures += _others(f"{LONG_STEPS} steps", played)
     for row in (ROWS[0], ROWS[1]):
         played = play(row, paused, (APPEND, OURS), window_part=WINDOW_PART)
         figures.append(_against(f"{LONG_STEPS} steps with pauses", played, APPEND, "<= 0.55 x"))
@@ -95,6 +98,26 @@ def _long_figures(what: str, played: Played) -> list[Figure]:
     ]
     for name in (OURS, *BASELINES):
         title = PAGERS[name](played.traces[0]).name
+        found.append(Figure(name=f"{label}: faults, {title}", value=played.faults(name), unit="/100 steps", target="-"))
+    return found
+
+
+def _others(what: str, played: Played) -> list[Figure]:
+    """Return the other policies by name, the price of fewer round trips, and that of sorting at every call."""
+    label, found = _label(what, played.row), []
+    for name in (*POLICIES, "patient", "sorted"):
+        title = PAGERS[name](played.traces[0]).name
+        mine, append = played.dollars(name), played.dollars(APPEND)
+        found.append(
+            Figure(
+                name=f"{label}: cost, {title}",
+                value=mine,
+                unit="USD",
+                target="-",
+                baseline=PAGERS[APPEND](played.traces[0]).name,
+                baseline_value=append,
+            )
+        )
         found.append(Figure(name=f"{label}: faults, {title}", value=played.faults(name), unit="/100 steps", target="-"))
     return found
 

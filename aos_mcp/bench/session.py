@@ -8,6 +8,7 @@ whose handle is no longer listed has to be searched for first, which is a reques
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -16,12 +17,13 @@ from aos_mcp.abi.handle import Digest, PageId
 from aos_mcp.abi.page import Page, PageKind
 from aos_mcp.bench.cache_model import PrefixCache, PriceRow, Request
 from aos_mcp.bench.traces import Step, Trace, TracePage
+from aos_mcp.context.compaction import compacted
 from aos_mcp.context.handle import COLLAPSED_TOKENS, handle_tokens
+from aos_mcp.context.hazard import Experience, page_class
 from aos_mcp.context.layout import cache_marks
-from aos_mcp.context.page_table import in_window, listed, resident_tokens
-from aos_mcp.context.replacement import FAULT_OUTPUT_TOKENS
+from aos_mcp.context.page_table import WHOLE_TOKENS_MAX, in_window, listed, resident_tokens
+from aos_mcp.context.replacement import FAULT_OUTPUT_TOKENS, SEARCH_TOKENS, CachePrices
 
-SEARCH_TOKENS = 300  # What a search puts into the context.
 TITLE = "x" * 40  # Traces have no titles; handles are charged for one of ordinary length.
 
 KINDS = {
@@ -36,12 +38,18 @@ KINDS = {
 class Context:
     """The page table of a session, and the prompt it makes."""
 
-    def __init__(self, system_tokens: int) -> None:
+    def __init__(self, system_tokens: int, prices: CachePrices) -> None:
+        self.prices = prices
+        self.experience = Experience()
+        self._turns: list[float] = []
+        self._by_id: dict[PageId, Page] = {}
         self.system_tokens = system_tokens
         self.pages: list[Page] = []
         self.forgotten: set[PageId] = set()
         """Pages that left without a handle."""
         self.summary_tokens = 0
+        self.by_use = False
+        """Whether the pages stand by how often they were used, at every request."""
         self.now = 0.0
         self._row: dict[str, int] = {}
         self._stale = True
@@ -62,7 +70,7 @@ class Context:
         """Return the rows, by position."""
         return self.pages
 
-    def append(self, page: TracePage, *, source: str | None = None) -> None:
+    def append(self, page: TracePage, *, origin: Page | None = None) -> None:
         """Add a page at the tail; one with the name of an earlier page takes its place in what is used."""
         position = len(self.pages)
         kind = KINDS[page.kind]
@@ -80,11 +88,15 @@ class Context:
             size_bytes=0,
             position=position,
             group=group,
-            source=page.source if source is None else source,
+            source=page.source,
+            origin=None if origin is None else origin.origin or origin.page_id,
             created_at=self.now,
             used_at=self.now,
         )
         self._row[page.page_id] = position
+        self._by_id[row.page_id] = row
+        if kind is PageKind.REPLY:
+            self._turns.append(self.now)
         self.pages.append(row)
         if not self._stale:
             self._add(hash(row.page_id), row.tokens, may_mark=kind is not PageKind.REPLY)
@@ -93,7 +105,12 @@ class Context:
         """Record that the model used a page that is in the window."""
         place = self._row[name]
         page = self.pages[place]
+        self._see(page)
         self.pages[place] = replace(page, uses=page.uses + 1, used_at=self.now)
+
+    def _see(self, page: Page) -> None:
+        lain = len(self._turns) - bisect_right(self._turns, page.used_at)
+        self.experience.used(page_class(page, self._by_id), lain)
 
     def absent(self, names: Collection[str]) -> list[Page]:
         """Return those of the pages that are not in the window."""
@@ -106,25 +123,23 @@ class Context:
 
     def leave(self, victims: Collection[PageId], *, forget: bool = False) -> None:
         """Take pages out of the window, with a handle unless they are to be forgotten."""
-        gone = set(victims)
-        self.pages = [
-            replace(page, resident=False, left_at=self.now, left_why="compaction") if page.page_id in gone else page
-            for page in self.pages
-        ]
-        self.forgotten |= gone if forget else set()
+        self.pages = compacted(self.pages, tuple(victims), now=self.now, prices=self.prices, experience=self.experience)
+        self.forgotten |= set(victims) if forget else set()
         self._stale = True
 
     def fetched(self, page: Page, *, pinned: bool) -> None:
         """Count a fault, and put a copy of the page at the tail."""
         place = page.position
+        self._see(page)
         self.pages[place] = replace(page, faults=page.faults + 1, uses=page.uses + 1, used_at=self.now)
         name = page.page_id.partition("@")[0]
-        self.append(TracePage(name, page.tokens, "tool_result", "page_in"))
+        self.append(TracePage(name, page.tokens, "tool_result", "page_in"), origin=page)
         if pinned:
             self.pages[-1] = replace(self.pages[-1], pinned=True)
 
     def request(self) -> Request:
         """Return the next prompt. The system part is a segment of its own, with a mark behind it."""
+        self._stale |= self.by_use
         self._refresh()
         hole = self._hole
         marks = cache_marks(self._tokens[1:], self._may_mark[1:], None if hole is None else hole - 1)
@@ -141,7 +156,7 @@ class Context:
             self._add(hash(("summary", self.now)), self.summary_tokens, may_mark=True)
         newest = max((page.left_at for page in self.pages if page.left_at is not None), default=None)
         run: list[Page] = []
-        for page in self.pages:
+        for page in sorted(self.pages, key=lambda page: -page.uses) if self.by_use else self.pages:
             if not in_window(page):
                 run.append(page)
                 continue
@@ -203,7 +218,7 @@ class Play:
 
     def __init__(self, trace: Trace, pager: Pager, row: PriceRow, window: int) -> None:
         self._trace, self._pager, self._row, self._window = trace, pager, row, window
-        self._context = Context(trace.system_tokens)
+        self._context = Context(trace.system_tokens, row.prices)
         self._cache = PrefixCache(row)
         self.bill = Bill()
 
@@ -231,17 +246,23 @@ class Play:
                 context.use(name)
 
     def _fetch(self, missing: Sequence[Page]) -> None:
-        context, bill = self._context, self.bill
-        searched = not all(context.is_listed(page) for page in missing)
-        for asked in range(1 + searched):
-            self._send(FAULT_OUTPUT_TOKENS)
-            context.now += 1.0
-            bill.faults += 1
-            context.append(TracePage(f"ask{len(context.pages)}", FAULT_OUTPUT_TOKENS, "assistant", ""))
-            if searched and not asked:
-                context.append(TracePage(f"found{len(context.pages)}", SEARCH_TOKENS, "tool_result", "search_pages"))
+        context = self._context
+        hidden = [page for page in missing if not context.is_listed(page)]
+        if hidden:
+            self._ask()
+            context.append(TracePage(f"found{len(context.pages)}", SEARCH_TOKENS, "tool_result", "search_pages"))
+        fetched = [page for page in missing if page not in hidden or page.tokens > WHOLE_TOKENS_MAX]
+        if fetched:
+            self._ask()
         for page in missing:
             context.fetched(page, pinned=self._pager.pins)
+
+    def _ask(self) -> None:
+        context = self._context
+        self._send(FAULT_OUTPUT_TOKENS)
+        context.now += 1.0
+        self.bill.faults += 1
+        context.append(TracePage(f"ask{len(context.pages)}", FAULT_OUTPUT_TOKENS, "assistant", ""))
 
     def _send(self, output_tokens: int) -> None:
         request, prices, bill = self._context.request(), self._row.prices, self.bill

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import unicodedata
 
+from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.page import Page
 
 TITLE_CHARS_MAX = 80  # A title that needs more is a text.
 FIRST_LINE_CHARS_MAX = 80  # Enough to recognise a page; more would be a second copy of it.
-FRAME_TOKENS = 48  # The words around title and first line; half of it is the page id, which is random base32.
+ID_CHARS = 10  # Of a page's id, behind its prefix: fifty random bits tell the pages of one owner apart.
+FRAME_TOKENS = 26  # The words around title and first line; a third of it is the page id, which is random base32.
 CHARS_PER_TOKEN = 4
 COLLAPSED_TOKENS = 12  # The line that stands for pages whose own handles are not listed.
 
@@ -21,7 +23,7 @@ _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 
 
 def handle_line(page: Page, first_line: str) -> str:
-    """Return the handle of a page that is not in the window, one line of at most about 120 tokens.
+    """Return the handle of a page that is not in the window, one line of at most about 100 tokens.
 
     It depends on nothing that changes while the page is out, so a prompt that holds it stays byte-stable.
     """
@@ -33,8 +35,14 @@ def handle_line(page: Page, first_line: str) -> str:
     opening = visible(first_line, FIRST_LINE_CHARS_MAX)
     if opening and not title.endswith(opening):
         parts.append(opening)
-    parts.append(f'page_in(page_id="{page.page_id}") to read it')
+    parts.append(f"page_in {short_id(page.page_id)}")
     return " · ".join(parts)
+
+
+def short_id(page_id: PageId) -> str:
+    """Return the beginning of a page's id, as its handle names it; `page_in` takes it for the whole."""
+    prefix, mark, rest = page_id.partition("_")
+    return f"{prefix}{mark}{rest[:ID_CHARS]}"
 
 
 def collapsed_line(count: int) -> str:

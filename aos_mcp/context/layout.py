@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from aos_mcp.abi.completion import Prompt, Reply, ToolRequest, ToolSpec, Turn
@@ -29,6 +29,47 @@ STICKY_MARKS = 2  # With the static part's and the last turn's that makes four, 
 NO_RESULT = "[no result recorded]"
 NO_TEXT = "[no text]"
 BLANK_LINE = "\n\n"
+
+
+@dataclass(slots=True)
+class Drawn:
+    """What was laid out before, kept so that the next prompt of the same context need not read and decode it again."""
+
+    texts: dict[PageId, str] = field(default_factory=dict)
+    replies: dict[PageId, Reply] = field(default_factory=dict)
+    handles: dict[PageId, str] = field(default_factory=dict)
+
+    def forget(self, page_ids: Collection[PageId]) -> None:
+        """Drop pages that left the window."""
+        for page_id in page_ids:
+            self.texts.pop(page_id, None)
+            self.replies.pop(page_id, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """Where pieces are made: bodies are read once, and what is known is taken as it is."""
+
+    body: Body
+    drawn: Drawn
+
+    def text(self, page: Page) -> str:
+        text = self.drawn.texts.get(page.page_id)
+        if text is None:
+            text = self.drawn.texts[page.page_id] = self.body(page).decode("utf-8", "replace")
+        return text
+
+    def reply(self, page: Page) -> Reply:
+        reply = self.drawn.replies.get(page.page_id)
+        if reply is None:
+            reply = self.drawn.replies[page.page_id] = decode_reply(self.body(page))
+        return reply
+
+    def handle(self, page: Page) -> str:
+        line = self.drawn.handles.get(page.page_id)
+        if line is None:
+            line = self.drawn.handles[page.page_id] = handle_line(page, first_line(page, self.body(page)))
+        return line
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +91,7 @@ def lay_out(
     max_output_tokens: int,
     turn: int,
     output_schema: str | None = None,
+    drawn: Drawn | None = None,
 ) -> Prompt:
     """Return the prompt for a context.
 
@@ -61,13 +103,15 @@ def lay_out(
         max_output_tokens: the bound of the reply.
         turn: how many model turns the process has made before.
         output_schema: JSON Schema as JSON text, for a structured reply.
+        drawn: what was laid out of this context before; what is new is added to it.
     """
+    desk = _Desk(body, Drawn() if drawn is None else drawn)
     ordered = in_order(pages)
-    texts = [system, *(_text(body(page)) for page in ordered if page.kind is PageKind.SYSTEM)]
+    texts = [system, *(desk.text(page) for page in ordered if page.kind is PageKind.SYSTEM)]
     tasks = [page for page in ordered if page.kind is PageKind.TASK]
     rest = [page for page in ordered if page.kind not in {PageKind.SYSTEM, PageKind.TASK}]
-    pieces = [_user(_text(body(page)), page.tokens) for page in tasks]
-    pieces += _dynamic(rest, body)
+    pieces = [_user(desk.text(page), page.tokens) for page in tasks]
+    pieces += _dynamic(rest, desk)
     return Prompt(
         system=BLANK_LINE.join(text for text in texts if text),
         turns=_marked(_merged(pieces)),
@@ -106,7 +150,7 @@ def decode_reply(body: bytes) -> Reply:
     )
 
 
-def _dynamic(pages: Sequence[Page], body: Body) -> list[_Piece]:
+def _dynamic(pages: Sequence[Page], desk: _Desk) -> list[_Piece]:
     """Return what follows the task. A result moves up to its reply; its own place is skipped then."""
     answers, shown = _answers(pages), listed(pages)
     pieces: list[_Piece] = []
@@ -118,13 +162,13 @@ def _dynamic(pages: Sequence[Page], body: Body) -> list[_Piece]:
         if not in_window(page):
             absent.append(page)
             continue
-        pieces += _handles(absent, shown, body)
+        pieces += _handles(absent, shown, desk)
         absent = []
         if page.kind is PageKind.REPLY:
-            pieces += _reply(page, body, answers, taken)
+            pieces += _reply(page, desk, answers, taken)
         else:
-            pieces.append(_user(_text(body(page)), page.tokens))
-    return pieces + _handles(absent, shown, body)
+            pieces.append(_user(desk.text(page), page.tokens))
+    return pieces + _handles(absent, shown, desk)
 
 
 def _answers(pages: Sequence[Page]) -> dict[tuple[int, str], list[Page]]:
@@ -136,9 +180,9 @@ def _answers(pages: Sequence[Page]) -> dict[tuple[int, str], list[Page]]:
     return found
 
 
-def _reply(page: Page, body: Body, answers: dict[tuple[int, str], list[Page]], taken: set[str]) -> list[_Piece]:
+def _reply(page: Page, desk: _Desk, answers: dict[tuple[int, str], list[Page]], taken: set[str]) -> list[_Piece]:
     """Return an assistant turn and one tool turn for each of its requests, in the order of the requests."""
-    reply = decode_reply(body(page))
+    reply = desk.reply(page)
     group = group_key(page)
     assert group is not None
     pieces = [
@@ -158,26 +202,26 @@ def _reply(page: Page, body: Body, answers: dict[tuple[int, str], list[Page]], t
         answer = waiting.pop(0) if waiting else None
         if answer is not None:
             taken.add(answer.page_id)
-        pieces.append(_tool(request.request_id, answer, body))
+        pieces.append(_tool(request.request_id, answer, desk))
     return pieces
 
 
-def _tool(request_id: str, answer: Page | None, body: Body) -> _Piece:
+def _tool(request_id: str, answer: Page | None, desk: _Desk) -> _Piece:
     if answer is None:  # The kernel died between request and result; the model is told instead of the call repeated.
         return _Piece(Turn(role="tool", text=NO_RESULT, request_id=request_id, is_error=True), len(NO_RESULT))
     if in_window(answer):
-        text, tokens = _text(body(answer)), answer.tokens
+        text, tokens = desk.text(answer), answer.tokens
     else:
-        text, tokens = handle_line(answer, first_line(answer, body(answer))), handle_tokens(answer)
+        text, tokens = desk.handle(answer), handle_tokens(answer)
     return _Piece(Turn(role="tool", text=text, request_id=request_id, is_error=answer.is_error), tokens)
 
 
-def _handles(absent: Sequence[Page], shown: Collection[PageId], body: Body) -> list[_Piece]:
+def _handles(absent: Sequence[Page], shown: Collection[PageId], desk: _Desk) -> list[_Piece]:
     """Return one user turn that lists the handles of a run, and how many pages of it have none."""
     if not absent:
         return []
     named = [page for page in absent if page.page_id in shown]
-    lines = [handle_line(page, first_line(page, body(page))) for page in named]
+    lines = [desk.handle(page) for page in named]
     tokens = sum(handle_tokens(page) for page in named)
     if len(named) < len(absent):
         lines.append(collapsed_line(len(absent) - len(named)))
@@ -196,10 +240,6 @@ def first_line(page: Page, payload: bytes) -> str:
 
 def _user(text: str, tokens: int) -> _Piece:
     return _Piece(Turn(role="user", text=text), tokens)
-
-
-def _text(payload: bytes) -> str:
-    return payload.decode("utf-8", "replace")
 
 
 def _merged(pieces: Sequence[_Piece]) -> list[_Piece]:

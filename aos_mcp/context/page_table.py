@@ -1,21 +1,22 @@
-"""The page table, read: what is in the window, which pages stand or fall together, and whose handles are listed.
+"""The page table: what is in the window, which pages stand or fall together, and whose handles are listed.
 
-Owns the notion of a group, and the rule by which old handles give way. Pure; knows neither bodies nor policies.
+Owns the notion of a group, and a table that is kept from turn to turn, into which only what changed is put. Knows
+neither bodies nor policies, and does no input or output.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.page import STATIC_KINDS, Page, PageKind
 from aos_mcp.context.handle import COLLAPSED_TOKENS, handle_tokens
+from aos_mcp.context.hazard import Experience, page_class
 
-LISTED_TOKENS_MIN = 128  # Of a result; a handle for less would be half of what it stands for.
 TURN_KINDS = frozenset({PageKind.MESSAGE, PageKind.REPLY, PageKind.RESULT})
-BATCH_LISTED_MAX = 8  # Handles of one compaction that are listed, its largest pages; search finds the others.
-LISTED_MIN = 32  # Handles of all compactions together: at twice as many the oldest give way,
-LISTED_MAX = 2 * LISTED_MIN  # all at once, so that the prefix rarely changes for it.
+WHOLE_TOKENS_MAX = 160  # A page of so few tokens is shown whole by a search that finds it: it needs no handle.
 
 
 def in_window(page: Page) -> bool:
@@ -24,33 +25,22 @@ def in_window(page: Page) -> bool:
 
 
 def listed(pages: Iterable[Page]) -> frozenset[PageId]:
-    """Return the pages out of the window whose handles are shown; the others are counted where they stood.
-
-    The choice follows from what never changes while a page is out, so it is stable between compactions.
-    """
-    batches: dict[float, list[Page]] = {}
-    for page in worth_a_handle([page for page in pages if not in_window(page)]):
-        batches.setdefault(page.left_at or 0.0, []).append(page)
-    shown: list[Page] = []
-    for left_at in sorted(batches):
-        largest = sorted(batches[left_at], key=lambda page: (-page.tokens, page.position, page.page_id))
-        shown += in_order(largest[:BATCH_LISTED_MAX])
-    gone = max(0, len(shown) - LISTED_MIN) // LISTED_MIN * LISTED_MIN
-    return frozenset(page.page_id for page in shown[gone:])
+    """Return the pages out of the window whose handles are shown; the others are counted where they stood."""
+    return frozenset(page.page_id for page in pages if page.listed and not in_window(page))
 
 
 def worth_a_handle(absent: Sequence[Page]) -> list[Page]:
     """Return the pages that deserve a handle when they are out of the window.
 
     A reply whose result left with it does not: the result's handle says what it was about. Nor does a turn of the
-    conversation that is shorter than two handles. Notes, plans, documents and summaries do, however short.
+    conversation that a search shows whole. Notes, plans, documents and summaries do, however short.
     """
     with_result = {page.group for page in absent if page.kind is PageKind.RESULT}
     return [
         page
         for page in absent
         if page.kind not in TURN_KINDS
-        or (page.tokens >= LISTED_TOKENS_MIN and not (page.kind is PageKind.REPLY and group_key(page) in with_result))
+        or (page.tokens > WHOLE_TOKENS_MAX and not (page.kind is PageKind.REPLY and group_key(page) in with_result))
     ]
 
 
@@ -77,7 +67,7 @@ def resident_tokens(pages: Sequence[Page]) -> int:
 
 def in_order(pages: Iterable[Page]) -> list[Page]:
     """Return the pages by position, then id."""
-    return sorted(pages, key=lambda page: (page.position, page.page_id))
+    return sorted(pages, key=_place)
 
 
 def group_key(page: Page) -> int | None:
@@ -101,3 +91,117 @@ def groups(pages: Sequence[Page]) -> list[tuple[Page, ...]]:
         if key is not None:
             open_groups[key] = group
     return [tuple(group) for group in found]
+
+
+class PageTable:
+    """The rows of one context. Putting a page in costs the same however many there are, while pages are appended."""
+
+    def __init__(self, pages: Iterable[Page] = ()) -> None:
+        self.rows: dict[PageId, Page] = {}
+        self.experience = Experience()
+        self._ordered: list[Page] = []
+        self._turns: list[float] = []
+        self._resident: int | None = 0
+        self._log = 0
+        self._cut_at: float | None = None
+        for page in pages:
+            self.put(page)
+
+    @property
+    def pages(self) -> Sequence[Page]:
+        """The rows by position, then id; not to be changed."""
+        return self._ordered
+
+    @property
+    def resident_tokens(self) -> int:
+        """What the pages put in the window; see the function of this name."""
+        if self._resident is None:
+            self._resident = resident_tokens(self._ordered)
+        return self._resident
+
+    @property
+    def log_tokens(self) -> int:
+        """What stands in the window and may leave it, handles aside."""
+        return self._log
+
+    @property
+    def turns(self) -> int:
+        """How many turns the model has made."""
+        return len(self._turns)
+
+    @property
+    def turns_since_cut(self) -> int:
+        """How many turns the model has made since pages left; all, when none did."""
+        return self.turns if self._cut_at is None else self.turns_since(self._cut_at)
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether any page has left."""
+        return self._cut_at is not None
+
+    def turns_since(self, when: float) -> int:
+        """Return how many turns began after `when`."""
+        return len(self._turns) - bisect_right(self._turns, when)
+
+    def put(self, page: Page) -> None:
+        """Add a page, or replace its row. A use that was seen here and is not in the row is kept."""
+        old = self.rows.get(page.page_id)
+        if old is None:
+            self._add(page)
+            return
+        if page.uses < old.uses:
+            page = replace(page, uses=old.uses, used_at=max(page.used_at, old.used_at))
+        elif page.uses > old.uses:
+            self.experience.used(page_class(page, self.rows), self.turns_since(old.used_at))
+        self.rows[page.page_id] = page
+        self._replace(old, page)
+
+    def use(self, page_id: PageId, when: float) -> None:
+        """Record that a page in the window was used."""
+        page = self.rows[page_id]
+        self.put(replace(page, uses=page.uses + 1, used_at=max(page.used_at, when)))
+
+    def _add(self, page: Page) -> None:
+        self.rows[page.page_id] = page
+        last = self._ordered[-1] if self._ordered else None
+        if last is None or _place(last) < _place(page):
+            self._ordered.append(page)
+        else:
+            insort(self._ordered, page, key=_place)
+            self._resident = None
+        if page.kind is PageKind.REPLY:
+            insort(self._turns, page.created_at)
+        self._count(page, 1)
+        if in_window(page):
+            if self._resident is not None:
+                self._resident += page.tokens
+        else:
+            self._resident = None
+            self._left(page)
+
+    def _replace(self, old: Page, page: Page) -> None:
+        place = bisect_left(self._ordered, _place(old), key=_place)
+        if old.position == page.position:
+            self._ordered[place] = page
+        else:
+            del self._ordered[place]
+            insort(self._ordered, page, key=_place)
+        self._count(old, -1)
+        self._count(page, 1)
+        stands = (old.position, in_window(old), old.listed) == (page.position, in_window(page), page.listed)
+        if not stands:
+            self._resident = None
+        if not in_window(page):
+            self._left(page)
+
+    def _count(self, page: Page, times: int) -> None:
+        if page.resident and page.kind not in STATIC_KINDS:
+            self._log += times * page.tokens
+
+    def _left(self, page: Page) -> None:
+        if page.left_at is not None and (self._cut_at is None or page.left_at > self._cut_at):
+            self._cut_at = page.left_at
+
+
+def _place(page: Page) -> tuple[int, PageId]:
+    return page.position, page.page_id

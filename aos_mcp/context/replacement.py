@@ -20,25 +20,20 @@ from aos_mcp.abi.errors import Invalid
 from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.page import STATIC_KINDS, Page, PageKind
 from aos_mcp.context.handle import handle_tokens
-from aos_mcp.context.hazard import Hazard, Similarity
-from aos_mcp.context.page_table import groups, in_window, left_tokens, listed, resident_tokens
+from aos_mcp.context.hazard import Experience, Hazard, Similarity
+from aos_mcp.context.page_table import WHOLE_TOKENS_MAX, groups, in_window, left_tokens, listed, resident_tokens
 
 GROUPS_KEPT = 2  # The model is working on these.
 ERROR_GROUPS_KEPT = 3  # A model that no longer sees its last error makes it again.
+SEARCH_TOKENS = 500  # What asking for a page without a handle takes more: a search's question and answer.
+PIN_HOLDS = 0.75  # A pin weaker than this holds nothing.
 FAULT_OUTPUT_TOKENS = 60  # What a model writes to ask for a page back.
-CUTS_TRIED = 64  # Places for the first hole that are compared when room is needed; more would not change the bill.
+CUTS_TRIED = 32  # Places for the first hole that are compared when room is needed; more would not change the bill.
 MARK_DISTANCE_TOKENS = 8_192  # A cut is felt back to the last cache mark; these stand about so far apart.
 
-# A cut that nothing forces is made only where it pays. These bound how sure one must be.
-SMALL_LOG_TOKENS = 40_000  # Below it there is too little to gain: most sessions end before a cut has paid.
-TURNS_BETWEEN_CUTS = 12
+RENT_PART = 0.7  # A cut is due when reading what it takes out has cost so much of what the cut costs.
 HORIZON_PART = 0.25  # A session that has lasted for n turns is taken to last for this part of n more,
-HORIZON_TURNS_MAX = 80  # and no promise is believed for longer.
-
-# Thrashing: what left is asked for again and again.
-THRASH_TURNS = 20  # Seen over the last so many turns;
-THRASH_CALM = 0.15  # up to so many pages a turn are ordinary,
-THRASH_WILD = 0.5  # and at so many nothing should leave that need not.
+HORIZON_TURNS_MAX = 40  # and no promise is believed for longer.
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +43,11 @@ class CachePrices:
     read: float = 0.1
     write: float = 1.25
     output: float = 5.0
+    round_trip: float = 0.0
+    """What a request more is worth to the user beyond its tokens: the time it takes."""
+
+
+TYPICAL = CachePrices()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,10 @@ class Demand:
     prices: CachePrices
     turns: float
     """How long the session is taken to last."""
+    since: float = 0.0
+    """Turns since the last cut."""
+    measured: bool = False
+    """Whether no more than needed leaves: the agent keeps asking for what left."""
     cold: bool = False
     """Nothing of the prompt is in a cache: all of it is written again, whatever leaves."""
 
@@ -96,56 +100,8 @@ Policy = Callable[[Sequence[Candidate], Demand], Sequence[Candidate]]
 def cache_prices(price: ModelPrice | None) -> CachePrices:
     """Return a model's prices as ratios; of a model that is free or unknown, the typical ones."""
     if price is None or price.input <= 0:
-        return CachePrices()
+        return TYPICAL
     return CachePrices(price.cached / price.input, price.written / price.input, price.output / price.input)
-
-
-def needs_compaction(resident_tokens: int, window_tokens: int, high_water: float) -> bool:
-    """Return whether the context has risen above the high-water mark, a fraction of the window."""
-    return resident_tokens > window_tokens * high_water
-
-
-def may_compact(pages: Sequence[Page], window_tokens: int, high_water: float) -> bool:
-    """Return whether `compaction` could name any victim. Cheap: most turns of most agents end here."""
-    return _log_tokens(pages) >= SMALL_LOG_TOKENS or needs_compaction(resident_tokens(pages), window_tokens, high_water)
-
-
-def is_cold(pages: Sequence[Page], *, model: str, now: float, ttl_s: float) -> bool:
-    """Return whether the provider's cache holds nothing of this context: the model changed, or its time is over."""
-    last = max((page for page in pages if page.kind is PageKind.REPLY), key=lambda page: page.position, default=None)
-    return last is not None and (last.source != model or now - last.created_at > ttl_s)
-
-
-def compaction(
-    pages: Sequence[Page],
-    *,
-    window_tokens: int,
-    high_water: float,
-    low_water: float,
-    task_words: frozenset[str] = frozenset(),
-    policy: str = "cost",
-    prices: CachePrices = CachePrices(),
-    similarity: Similarity | None = None,
-    cold: bool = False,
-) -> tuple[PageId, ...]:
-    """Return what leaves before the next turn, in order of position: what must, or else what pays; none as a rule.
-
-    Above the high-water mark (a fraction of the window) the context comes down to the low one, or less far while the
-    agent thrashes. Other arguments as of `choose_victims`.
-    """
-    if needs_compaction(resident_tokens(pages), window_tokens, high_water):
-        return choose_victims(
-            pages,
-            target_tokens=int(window_tokens * low_water_mark(pages, low_water, high_water)),
-            task_words=task_words,
-            policy=policy,
-            prices=prices,
-            similarity=similarity,
-            cold=cold,
-        )
-    if policy != "cost":
-        return ()
-    return worthwhile_victims(pages, task_words=task_words, prices=prices, similarity=similarity, cold=cold)
 
 
 def choose_victims(
@@ -154,9 +110,11 @@ def choose_victims(
     target_tokens: int,
     task_words: frozenset[str] = frozenset(),
     policy: str = "cost",
-    prices: CachePrices = CachePrices(),
+    prices: CachePrices = TYPICAL,
     similarity: Similarity | None = None,
+    experience: Experience | None = None,
     cold: bool = False,
+    measured: bool = False,
 ) -> tuple[PageId, ...]:
     """Return the pages that leave so that the context comes down to `target_tokens`, in order of position.
 
@@ -169,7 +127,9 @@ def choose_victims(
         policy: a name of POLICIES.
         prices: of the model that reads the context next.
         similarity: how near a page is to the task, 0 to 1; by the words of its title where None.
+        experience: what was seen to be used; by what the rows tell where None.
         cold: whether the provider's cache holds nothing of this context any more.
+        measured: whether no more than needed shall leave.
 
     Raises:
         Invalid: there is no such policy.
@@ -181,48 +141,16 @@ def choose_victims(
     needed = resident - target_tokens
     if needed <= 0:
         return ()
-    hazard = Hazard(pages, task_words, similarity)
-    demand = Demand(needed, resident, hazard, prices, _horizon(hazard), cold)
-    return _ids(choose(candidates(pages), demand))
+    hazard = Hazard(pages, task_words, similarity, experience)
+    demand = Demand(needed, resident, hazard, prices, horizon(hazard), cold=cold, measured=measured)
+    found = candidates(pages)
+    loose = unpinned(found, hazard)
+    return ids(choose(loose if sum(c.freed for c in loose) >= needed else found, demand))
 
 
-def worthwhile_victims(
-    pages: Sequence[Page],
-    *,
-    task_words: frozenset[str] = frozenset(),
-    prices: CachePrices = CachePrices(),
-    similarity: Similarity | None = None,
-    cold: bool = False,
-) -> tuple[PageId, ...]:
-    """Return the pages whose leaving pays by itself although there is room, in order of position; none as a rule.
-
-    Nothing leaves a small context, one that was cut a few turns ago (unless its cache is cold, which makes a cut free),
-    or one whose agent keeps asking for what left. Arguments as of `choose_victims`.
-    """
-    if _log_tokens(pages) < SMALL_LOG_TOKENS:
-        return ()
-    hazard = Hazard(pages, task_words, similarity)
-    last_cut = max((page.left_at for page in pages if page.left_at is not None), default=None)
-    if last_cut is not None and not cold and hazard.turns_since(last_cut) < TURNS_BETWEEN_CUTS:
-        return ()
-    if thrash(pages) > 0:
-        return ()
-    demand = Demand(0, resident_tokens(pages), hazard, prices, _horizon(hazard), cold)
-    return _ids(_paying(candidates(pages), demand))
-
-
-def thrash(pages: Sequence[Page]) -> float:
-    """Return how much of what left is asked for again, lately: 0 is ordinary, 1 is an agent that does little else."""
-    turns = sorted(page.created_at for page in pages if page.kind is PageKind.REPLY)[-THRASH_TURNS:]
-    if len(turns) < THRASH_TURNS:
-        return 0.0
-    back = sum(1 for page in pages if page.faults and not in_window(page) and page.used_at >= turns[0])
-    return min(1.0, max(0.0, (back / THRASH_TURNS - THRASH_CALM) / (THRASH_WILD - THRASH_CALM)))
-
-
-def low_water_mark(pages: Sequence[Page], low_water: float, high_water: float) -> float:
-    """Return the fraction of the window to come down to: nearer to the high-water mark while an agent thrashes."""
-    return low_water + (high_water - low_water) * 0.75 * thrash(pages)
+def unpinned(found: Sequence[Candidate], hazard: Hazard) -> list[Candidate]:
+    """Return the candidates without those that were asked for again a few turns ago: only need makes them leave."""
+    return [c for c in found if all(hazard.pin(page) < PIN_HOLDS for page in c.pages)]
 
 
 def candidates(pages: Sequence[Page]) -> list[Candidate]:
@@ -252,15 +180,13 @@ def candidates(pages: Sequence[Page]) -> list[Candidate]:
     return found
 
 
-def _log_tokens(pages: Sequence[Page]) -> int:
-    return sum(page.tokens for page in pages if page.resident and page.kind not in STATIC_KINDS)
-
-
-def _ids(chosen: Sequence[Candidate]) -> tuple[PageId, ...]:
+def ids(chosen: Sequence[Candidate]) -> tuple[PageId, ...]:
+    """Return the pages of some candidates, by position."""
     return tuple(page.page_id for victim in sorted(chosen, key=lambda c: c.index) for page in victim.pages)
 
 
-def _horizon(hazard: Hazard) -> float:
+def horizon(hazard: Hazard) -> float:
+    """Return for how many turns more a session is taken to last."""
     return min(HORIZON_TURNS_MAX, HORIZON_PART * hazard.turns)
 
 
@@ -302,15 +228,18 @@ def cost(found: Sequence[Candidate], demand: Demand) -> Sequence[Candidate]:
     """The batch with the smallest bill: text behind its first hole is written again, pages asked for are fetched again.
 
     For each place of the first hole, the candidates from there on leave in order of what their leaving is worth for
-    each token freed, until enough is free. Among places that free enough the cheapest bill wins, and of equal ones the
-    one nearest the tail, which keeps the longer prefix.
+    each token freed: until enough is free, and beyond it as long as it is worth anything, since all of that is written
+    again anyway. Among places that free enough the cheapest bill wins, and of equal ones the one nearest the tail.
     """
     worth = {candidate.index: _worth(candidate, demand) for candidate in found}
     ranked = sorted(found, key=lambda c: (-worth[c.index] / c.freed, c.index))
     best: tuple[float, int] | None = None
     chosen: Sequence[Candidate] = found
     for start in _cuts(found, demand.needed):
-        batch = _until_enough([c for c in ranked if c.index >= start.index], demand.needed)
+        behind = [c for c in ranked if c.index >= start.index]
+        batch = _until_enough(behind, demand.needed)
+        if not demand.measured:
+            batch += [c for c in behind[len(batch) :] if worth[c.index] > 0]
         first = min(batch, key=lambda c: c.index)
         bill = _rewritten(first, demand) - sum(worth[c.index] for c in batch)
         if best is None or (bill, -first.index) < best:
@@ -318,9 +247,13 @@ def cost(found: Sequence[Candidate], demand: Demand) -> Sequence[Candidate]:
     return chosen
 
 
-def _paying(found: Sequence[Candidate], demand: Demand) -> Sequence[Candidate]:
-    """Return the batch with the largest gain over leaving everything where it is; none where nothing gains."""
-    best, start, gained = 0.0, len(found), 0.0
+def paying(found: Sequence[Candidate], demand: Demand) -> Sequence[Candidate]:
+    """Return the batch with the largest gain over leaving everything where it is; none where nothing gains, or yet.
+
+    A cut that pays in the end may pay more a little later. It is made once reading what it takes out has cost, since
+    the last cut, what the cut itself costs: whatever comes then, it was not twice as dear as the best moment.
+    """
+    best, start, gained = 0.0, 0, 0.0
     gaining: list[Candidate] = []
     for place in range(len(found) - 1, -1, -1):
         worth = _worth(found[place], demand)
@@ -330,7 +263,14 @@ def _paying(found: Sequence[Candidate], demand: Demand) -> Sequence[Candidate]:
         gaining.append(found[place])
         if gained - _rewritten(found[place], demand) > best:
             best, start = gained - _rewritten(found[place], demand), len(gaining)
-    return gaining[:start] if best > 0 else ()
+    batch = gaining[:start]
+    return batch if batch and _rent(batch, demand) >= RENT_PART * _rewritten(batch[-1], demand) else ()
+
+
+def _rent(batch: Sequence[Candidate], demand: Demand) -> float:
+    """Return what it has cost since the last cut to read what nobody used meanwhile."""
+    lain = (page.tokens * min(demand.since, demand.hazard.turns_since(page.used_at)) for c in batch for page in c.pages)
+    return demand.prices.read * sum(lain)
 
 
 def _cuts(found: Sequence[Candidate], needed: int) -> list[Candidate]:
@@ -356,19 +296,21 @@ def _rewritten(first: Candidate, demand: Demand) -> float:
 def _worth(candidate: Candidate, demand: Demand) -> float:
     """Return what is saved if a group leaves that would be written again otherwise.
 
-    Saved: writing it, and reading it in every turn to come. Paid: writing its handle, and with the likelihood that one
-    of its pages is asked for again one more request, its tokens at the tail, and reading them there.
+    Saved: writing it, and reading it until it is asked for again. Paid: with the likelihood that it is, a request more
+    and its tokens at the tail; and the handle, or a search where that is cheaper. Of a small page a search shows all.
     """
-    prices, turns = demand.prices, demand.turns
+    prices = demand.prices
     again = prices.write if demand.cold else prices.write - prices.read
-    saved = again * candidate.tokens + prices.read * candidate.freed * turns
-    handle = prices.write * (candidate.tokens - candidate.freed)
-    request = prices.read * demand.resident + prices.output * FAULT_OUTPUT_TOKENS
-    fetched = sum(
-        demand.hazard.within(page, turns) * (request + (prices.write + prices.read * turns / 2) * page.tokens)
-        for page in candidate.pages
-    )
-    return saved - handle - fetched
+    request = prices.read * demand.resident + prices.output * FAULT_OUTPUT_TOKENS + prices.round_trip
+    search = request + prices.write * SEARCH_TOKENS
+    keeping = prices.write + prices.read * demand.turns
+    worth = again * candidate.tokens
+    for page in candidate.pages:
+        asked, lain = demand.hazard.outlook(page, demand.turns)
+        worth += prices.read * page.tokens * lain - asked * (request + prices.write * page.tokens)
+        if page.tokens > WHOLE_TOKENS_MAX:
+            worth -= min(asked * search, keeping * handle_tokens(page))
+    return worth
 
 
 POLICIES: Mapping[str, Policy] = MappingProxyType({"cost": cost, "lru": lru, "fifo": fifo, "importance": importance})

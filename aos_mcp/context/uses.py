@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
+from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.page import STATIC_KINDS, Page, PageKind
 from aos_mcp.context.page_table import group_key, in_order
 
@@ -22,30 +23,31 @@ TEXT_CHARS_MAX = 32_768  # Of one page; what is beyond is not looked at.
 _WORD = re.compile(r"(?=\w*[\d_./-])[\w./-]{5,64}")
 
 
-def with_uses(pages: Sequence[Page], text: Callable[[Page], str]) -> list[Page]:
-    """Return the pages, with `uses` and `used_at` moved on where a reply's text shows that the page was used.
+class Reading:
+    """Follows a context as it grows. Its size is that of the telling words in the window."""
 
-    Args:
-        pages: those of one context that are in the window, in any order.
-        text: returns what a page says; called once for each.
-    """
-    ordered = in_order(pages)
-    words = [frozenset(_WORD.findall(text(page)[:TEXT_CHARS_MAX])) for page in ordered]
-    spread = Counter(word for each in words for word in each)
-    common = max(DISTINCTIVE_PAGES + 1, DISTINCTIVE_PART * len(ordered))
-    seen: dict[int, Page] = {}
-    holder: dict[str, int] = {}
-    fresh: list[int] = []  # What came since the last reply: that it is read as it comes says nothing of what follows.
-    for place, (page, held) in enumerate(zip(ordered, words, strict=True)):
+    def __init__(self) -> None:
+        self._spread: Counter[str] = Counter()
+        self._holder: dict[str, PageId] = {}
+        self._fresh: set[PageId] = set()
+        """What came since the last reply: that it is read as it comes says nothing of what follows."""
+        self._pages = 0
+
+    def see(self, page: Page, text: str) -> Sequence[PageId]:
+        """Take the next page of a context; of a reply, return the pages it used, by their ids."""
+        words = frozenset(_WORD.findall(text[:TEXT_CHARS_MAX]))
+        self._spread.update(words)
+        self._pages += 1
         if page.kind is PageKind.REPLY:
-            for used in {holder[word] for word in held if word in holder and spread[word] <= common} - set(fresh):
-                row = seen.get(used, ordered[used])
-                seen[used] = replace(row, uses=row.uses + 1, used_at=max(row.used_at, page.created_at))
-            fresh = []
-        elif page.kind not in STATIC_KINDS:
-            fresh.append(place)
-            holder.update(dict.fromkeys(held, place))
-    return [seen.get(place, page) for place, page in enumerate(ordered)]
+            common = max(DISTINCTIVE_PAGES + 1, DISTINCTIVE_PART * self._pages)
+            holder, spread = self._holder, self._spread
+            used = {holder[word] for word in words if word in holder and spread[word] <= common} - self._fresh
+            self._fresh = set()
+            return sorted(used)
+        if page.kind not in STATIC_KINDS:
+            self._fresh.add(page.page_id)
+            self._holder.update(dict.fromkeys(words, page.page_id))
+        return ()
 
 
 def busiest_first(pages: Sequence[Page], victims: Sequence[str]) -> list[Page]:

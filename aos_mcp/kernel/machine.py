@@ -23,6 +23,7 @@ from aos_mcp.abi.sandbox import SandboxProof
 from aos_mcp.abi.settings import Settings
 from aos_mcp.kernel.admission import Admission
 from aos_mcp.kernel.bus import Bus
+from aos_mcp.kernel.contexts import Contexts
 from aos_mcp.kernel.scheduler import Wait
 from aos_mcp.metrics.registry import Metrics
 from aos_mcp.ports import Clock, Embedder, Entropy, Models, Mounts, Sandbox, Store, Workspaces
@@ -66,6 +67,8 @@ class Machine:
     started_at: float
     embedder: Embedder | None = None
     """Gives pages and queries their vectors; without one, search goes by words."""
+    contexts: Contexts = field(default_factory=Contexts)
+    """Page tables of the processes that ran last."""
     bus: Bus = field(default_factory=Bus)
     running: dict[Pid, anyio.CancelScope] = field(default_factory=dict)
     """Turns under way; a kill cancels the scope."""

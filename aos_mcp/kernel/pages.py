@@ -40,6 +40,8 @@ def make(
     group: int | None = None,
     request_id: str | None = None,
     is_error: bool = False,
+    labels: tuple[str, ...] = (),
+    origin: PageId | None = None,
 ) -> Page:
     """Store a page. `body` is what is kept; `text` is what is searched and counted."""
     page = Page(
@@ -63,6 +65,8 @@ def make(
         used_at=now,
         left_at=None if resident else now,
         left_why=None if resident else "kept outside the window from the start",
+        labels=labels,
+        origin=origin,
     )
     tx.page_insert(page, text)
     return page

@@ -1,24 +1,26 @@
 """What leaves an agent's window before a turn: the store's and the model's facts, brought to the pure decision.
 
-Owns how the kernel knows that a provider's cache holds nothing of a context any more: the last reply is too old, or was
-another model's, or the tools sent with it were others. A compaction costs nothing then.
+Owns how the kernel knows that a provider's cache holds nothing of a context any more (the last reply is too old, or was
+another model's, or the tools sent with it were others), and what it makes of the hits it is billed for.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from aos_mcp.abi.completion import ModelInfo, ToolSpec
 from aos_mcp.abi.handle import PageId, Pid
 from aos_mcp.abi.journal import MODEL_CALL
 from aos_mcp.abi.page import Page, PageKind
-from aos_mcp.abi.settings import ContextSettings
-from aos_mcp.context.layout import decode_reply
-from aos_mcp.context.replacement import cache_prices, compaction, is_cold
-from aos_mcp.context.uses import with_uses
+from aos_mcp.context.compaction import compacted, compaction, is_cold, may_compact
+from aos_mcp.context.page_table import PageTable
+from aos_mcp.context.replacement import CachePrices, cache_prices, choose_victims
 from aos_mcp.kernel import journal
+from aos_mcp.kernel.contexts import Context
+from aos_mcp.kernel.machine import Machine
 from aos_mcp.ports import Transaction
 
 CACHE_TTL_S = 1_800.0
@@ -28,36 +30,111 @@ CACHE_TTL_ANTHROPIC_S = 300.0
 STEPS_LOOKED_AT = 64  # Back to the last model call; a turn makes at most 32 tool calls.
 
 
-def victims(
-    tx: Transaction,
-    table: Sequence[Page],
-    *,
-    pid: Pid,
-    window_tokens: int,
-    settings: ContextSettings,
-    info: ModelInfo,
-    tools: Sequence[ToolSpec],
-    now: float,
-) -> tuple[PageId, ...]:
-    """Return the pages that leave now; none as a rule."""
-    used = {page.page_id: page for page in with_uses([p for p in table if p.resident], lambda page: _said(tx, page))}
-    ttl_s = CACHE_TTL_ANTHROPIC_S if info.dialect == "anthropic" else CACHE_TTL_S
-    cold = is_cold(table, model=info.name, now=now, ttl_s=ttl_s)
-    return compaction(
-        [used.get(page.page_id, page) for page in table],
-        window_tokens=window_tokens,
-        high_water=settings.high_water,
-        low_water=settings.low_water,
-        task_words=task_words(table),
-        prices=cache_prices(info.price),
-        cold=cold or _last_tools(tx, pid) not in {None, tools_digest(tools)},
-    )
+TIER_ROOM = 4  # A tier is kept below only where what may not leave takes a quarter of it at most.
+LOOK_TURNS = 4  # A context of which nothing was found to leave is looked at again after so many turns.
+
+
+class Pager:
+    """Lets pages of one process leave. `held` checks, inside a transaction, that the process is still ours."""
+
+    def __init__(self, machine: Machine, pid: Pid, held: Callable[[Transaction], object]) -> None:
+        self._machine = machine
+        self._pid = pid
+        self._held = held
+        self._context = machine.contexts.of(pid)
+
+    @property
+    def context(self) -> Context:
+        """What is known of the context."""
+        return self._context
+
+    async def fit(self, window_tokens: int, info: ModelInfo, tools: Sequence[ToolSpec]) -> bool:
+        """Let pages leave where they must, or where it pays: a cache that is cold anyway makes it free.
+
+        `window_tokens` is what pages may take, as we count. Returns whether any left.
+        """
+        settings, now, table = self._machine.settings.context, self._machine.clock.now(), self._context.table
+        window_tokens = _below_tier(window_tokens, info, table)
+        must = table.resident_tokens > window_tokens * settings.high_water
+        if not must and (not may_compact(table) or table.turns - self._context.looked_at < LOOK_TURNS):
+            return False
+        prices = self._prices(info)
+
+        def choose(tx: Transaction) -> tuple[PageId, ...]:
+            return compaction(
+                table.pages,
+                window_tokens=window_tokens,
+                high_water=settings.high_water,
+                low_water=settings.low_water,
+                task_words=task_words(table.pages),
+                policy=settings.policy,
+                prices=prices,
+                experience=table.experience,
+                cold=self._is_cold(tx, info, tools, now),
+            )
+
+        victims = await self._machine.store.read(choose)
+        if victims:
+            await self._leave(victims, prices)
+        else:
+            self._context.looked_at = table.turns
+        return bool(victims)
+
+    async def shrink(self) -> bool:
+        """Halve a context that the provider finds too long, whatever we had counted; False when nothing may leave."""
+        table = self._context.table
+        before = table.resident_tokens
+        victims = choose_victims(table.pages, target_tokens=before // 2, task_words=task_words(table.pages))
+        if not victims:
+            return False
+        await self._leave(victims, CachePrices())
+        return table.resident_tokens < before
+
+    def _prices(self, info: ModelInfo) -> CachePrices:
+        """Return the model's prices; what is read at the price at which it was really billed lately."""
+        prices, heat = cache_prices(info.price), self._context.heat
+        read = heat * prices.read + (1 - heat) * prices.write
+        return replace(prices, read=read, round_trip=float(self._machine.settings.context.round_trip_tokens))
+
+    def _is_cold(self, tx: Transaction, info: ModelInfo, tools: Sequence[ToolSpec], now: float) -> bool:
+        ttl_s = CACHE_TTL_ANTHROPIC_S if info.dialect == "anthropic" else CACHE_TTL_S
+        if is_cold(self._context.table.pages, model=info.name, now=now, ttl_s=ttl_s):
+            return True
+        return _last_tools(tx, self._pid) not in {None, tools_digest(tools)}
+
+    async def _leave(self, victims: Sequence[PageId], prices: CachePrices) -> None:
+        now, table = self._machine.clock.now(), self._context.table
+        before = list(table.pages)
+        after = compacted(
+            before, victims, now=now, task_words=task_words(before), prices=prices, experience=table.experience
+        )
+        changed = [page for old, page in zip(before, after, strict=True) if page is not old]
+
+        def leave(tx: Transaction) -> None:
+            self._held(tx)
+            for page in changed:
+                tx.page_put(page)
+
+        self._machine.metrics.compactions.inc()
+        await self._machine.store.write(leave)
+        for page in changed:
+            table.put(page)
+        self._context.left(victims)
+
+
+def _below_tier(window_tokens: int, info: ModelInfo, table: PageTable) -> int:
+    """Return the window, or a price tier within it that the context can stay below: a second, softer limit."""
+    tiers = info.price.tiers if info.price is not None else ()
+    static = table.resident_tokens - table.log_tokens
+    reachable = [tier.above_tokens for tier in tiers if tier.above_tokens > TIER_ROOM * static]
+    return min([window_tokens, *reachable])
 
 
 def task_words(table: Sequence[Page]) -> frozenset[str]:
-    """Return the words of what an agent is working on, in small letters."""
+    """Return the words of what an agent is working on, in small letters: its task and its newest plan."""
     task = next((page.title for page in table if page.kind is PageKind.TASK), "")
-    return frozenset(task.lower().split())
+    plan = next((page.title for page in reversed(table) if page.kind is PageKind.PLAN), "")
+    return frozenset(f"{task} {plan}".lower().split())
 
 
 def tools_digest(tools: Sequence[ToolSpec]) -> str:
@@ -74,11 +151,3 @@ def _last_tools(tx: Transaction, pid: Pid) -> str | None:
         return None
     told = json.loads(journal.payload(tx, last.intent)).get("tools")
     return told if isinstance(told, str) else None
-
-
-def _said(tx: Transaction, page: Page) -> str:
-    body = journal.payload(tx, page.digest)
-    if page.kind is not PageKind.REPLY:
-        return body.decode("utf-8", "replace")
-    reply = decode_reply(body)
-    return "\n".join([reply.text, *(request.arguments for request in reply.requests)])

@@ -14,18 +14,14 @@ from dataclasses import replace
 import anyio
 
 from aos_mcp.abi.audit import AuditEntry
-from aos_mcp.abi.completion import Completion, ModelInfo, Prompt, ToolRequest, ToolSpec
+from aos_mcp.abi.completion import Completion, Prompt, ToolRequest
 from aos_mcp.abi.errors import AosError, BudgetExhausted, ModelError, ModelFault
-from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.journal import FALLBACK, EffectClass
 from aos_mcp.abi.limits import MOUNT_WAKE_S
 from aos_mcp.abi.message import Message
-from aos_mcp.abi.page import OUTSIDE, Page, PageKind
+from aos_mcp.abi.page import Page, PageKind
 from aos_mcp.abi.process import ExitCode, Process, ProcessState, Signal, sched_class
 from aos_mcp.context.layout import decode_reply, encode_reply, lay_out
-from aos_mcp.context.page_table import resident_tokens
-from aos_mcp.context.replacement import choose_victims, may_compact
-from aos_mcp.context.uses import busiest_first
 from aos_mcp.kernel import budget, journal, pages, paging, table
 from aos_mcp.kernel.gate import Gate
 from aos_mcp.kernel.generation import Generation
@@ -57,6 +53,7 @@ class Quantum:
         self._pid = process.pid
         self._fence = process.fence
         self._process = process
+        self._pager = paging.Pager(machine, process.pid, lambda tx: table.held(tx, process.pid, process.fence))
 
     async def run(self) -> None:
         """Run the turn to its end. The process is READY, STOPPED or EXITED after it, or no longer ours."""
@@ -131,9 +128,9 @@ class Quantum:
         )
         return tx.process_put(replace(process, position=process.position + 1, updated_at=now))
 
-    def _standing(self, tx: Transaction) -> tuple[list[Page], Page | None, tuple[ToolRequest, ...]]:
+    def _standing(self, tx: Transaction) -> tuple[Sequence[Page], Page | None, tuple[ToolRequest, ...]]:
         """Return the page table, and the last reply if some of its requests have no result yet."""
-        table_ = [page for page in tx.page_table(self._pid) if page.position != OUTSIDE]
+        table_ = self._pager.context.refresh(tx)
         last = next((page for page in reversed(table_) if page.kind is PageKind.REPLY), None)
         if last is None:
             return table_, None, ()
@@ -143,7 +140,7 @@ class Quantum:
             return table_, None, ()
         return table_, last, requests
 
-    async def _think(self, table_: list[Page]) -> tuple[Page | None, tuple[ToolRequest, ...]]:
+    async def _think(self, table_: Sequence[Page]) -> tuple[Page | None, tuple[ToolRequest, ...]]:
         """Make the model call of this turn; None for the page when the turn is over after it."""
         machine = self._machine
         model = machine.models.resolve(self._process.model)
@@ -151,8 +148,9 @@ class Quantum:
         tools = tool_specs(self._process, machine.mounts.tools())
         window = min(info.context_tokens, machine.settings.context.window_tokens or info.context_tokens)
         wanted = min(OUTPUT_TOKENS_DEFAULT, info.output_tokens_max, window // 2)
-        table_ = await self._compact(table_, window - wanted, info, tools)
-        turn = sum(page.kind is PageKind.REPLY for page in table_)
+        context = self._pager.context
+        cut = await self._pager.fit(window - wanted, info, tools)
+        table_ = list(context.table.pages)
 
         def compose(tx: Transaction) -> Prompt:
             return lay_out(
@@ -161,7 +159,8 @@ class Quantum:
                 system=SYSTEM,
                 tools=tools,
                 max_output_tokens=wanted,
-                turn=turn,
+                turn=context.table.turns,
+                drawn=context.drawn,
             )
 
         prompt = await machine.store.read(compose)
@@ -178,9 +177,10 @@ class Quantum:
         try:
             completion = await call.run(prompt, process=self._process)
         except ModelError as error:
-            if error.fault is not ModelFault.CONTEXT_TOO_LONG or not await self._shrunk(table_):
+            if error.fault is not ModelFault.CONTEXT_TOO_LONG or not await self._shrunk():
                 await self._fault(error, call.verdict)
             return None, ()
+        context.billed(completion.usage, prompt_grew=not cut)
         cuts = cuts_in_a_row(table_)
         with anyio.CancelScope(shield=True):  # the answer is paid for, whoever still wants it
             settled = await machine.store.write(lambda tx: self._settle(tx, call, completion, cuts))
@@ -196,56 +196,13 @@ class Quantum:
         level = self._machine.levels.get(process.pid, sched_class(process.priority))
         return order_of(level, process.ready_at if process.ready_at is not None else process.created_at)
 
-    async def _compact(self, table_: list[Page], window: int, info: ModelInfo, tools: Sequence[ToolSpec]) -> list[Page]:
-        """Let pages leave where they must, or where it pays: a cache that is cold anyway makes it free."""
-        settings, now = self._machine.settings.context, self._machine.clock.now()
-        if not may_compact(table_, window, settings.high_water):
-            return table_
-
-        def choose(tx: Transaction) -> tuple[PageId, ...]:
-            return paging.victims(
-                tx,
-                table_,
-                pid=self._pid,
-                window_tokens=window,
-                settings=settings,
-                info=info,
-                tools=tools,
-                now=now,
-            )
-
-        victims = await self._machine.store.read(choose)
-        return await self._leave(table_, victims) if victims else table_
-
-    async def _shrunk(self, table_: list[Page]) -> bool:
-        """Halve a context that the provider finds too long, whatever we had counted; False when nothing may leave."""
-        before = resident_tokens(table_)
-        victims = choose_victims(table_, target_tokens=before // 2, task_words=paging.task_words(table_))
-        if not victims or resident_tokens(await self._leave(table_, victims)) >= before:
+    async def _shrunk(self) -> bool:
+        """Halve a context that the provider finds too long; False when nothing may leave."""
+        if not await self._pager.shrink():
             return False
         process = await self._machine.store.write(self._close)
         self._machine.process_changed(process)
         return True
-
-    async def _leave(self, table_: list[Page], victims: Sequence[PageId]) -> list[Page]:
-        now, gone = self._machine.clock.now(), frozenset(victims)
-
-        def leave(tx: Transaction) -> list[Page]:
-            table.held(tx, self._pid, self._fence)
-            moved = {page.page_id: page for page in busiest_first(table_, victims)}
-            after = [
-                replace(page, resident=False, left_at=now, left_why="compaction")
-                if page.page_id in gone
-                else moved.get(page.page_id, page)
-                for page in table_
-            ]
-            for page in after:
-                if page.page_id in gone or page.page_id in moved:
-                    tx.page_put(page)
-            return after
-
-        self._machine.metrics.compactions.inc()
-        return await self._machine.store.write(leave)
 
     def _settle(
         self, tx: Transaction, call: Generation, completion: Completion, cuts: int
@@ -379,7 +336,7 @@ class Quantum:
             self._machine.process_changed(process)
 
 
-def cuts_in_a_row(table_: list[Page]) -> int:
+def cuts_in_a_row(table_: Sequence[Page]) -> int:
     """Return how many of the last replies were cut at the token limit: each was followed by the note that says so."""
     cuts = 0
     for page in reversed(table_):

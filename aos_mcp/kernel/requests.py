@@ -20,7 +20,7 @@ from aos_mcp.abi.journal import EffectClass, Step, StepState
 from aos_mcp.abi.limits import TOOL_REQUESTS_PER_TURN_MAX
 from aos_mcp.abi.page import Page, PageKind
 from aos_mcp.abi.process import Process, ProcessState
-from aos_mcp.kernel import budget, journal, pages, table
+from aos_mcp.kernel import budget, journal, pages, provenance, table
 from aos_mcp.kernel.gate import Gate, dumped, error_body
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.kernel.speech import result_text
@@ -153,6 +153,7 @@ class Requests:
         def work(tx: Transaction) -> None:
             now, process = self._machine.clock.now(), table.held(tx, self._process.pid, self._process.fence)
             shown = text
+            origin = provenance.page_read(tx, process.owner, decoded.arguments) if call == "page_in" else None
             if call != "page_in":
                 shown = pages.shortened(
                     tx,
@@ -178,6 +179,8 @@ class Requests:
                 group=self._reply.group,
                 request_id=decoded.request.request_id,
                 is_error=is_error,
+                labels=provenance.of_result(tx, process.owner, call, decoded.arguments, body),
+                origin=origin.page_id if origin is not None else None,
             )
 
         await self._machine.store.write(work)

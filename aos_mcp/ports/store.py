@@ -197,6 +197,18 @@ class Transaction(QueueTransaction, Protocol):
         """Return the page; as it stands in the context of `of`, where that has inherited it: its `pid` is `of` then."""
         ...
 
+    def page_named(self, beginning: str, *, owner: str) -> PageId | None:
+        """Return the one page of an owner whose id begins so; None where there is none, or more than one."""
+        ...
+
+    def page_labels(self, pid: Pid) -> tuple[str, ...]:
+        """Return the labels of all pages of a process and of what it inherited, sorted."""
+        ...
+
+    def page_changes(self, pid: Pid, *, after: int) -> list[Page]:
+        """Return the pages of a context that were written after a stamp, by position, then page_id."""
+        ...
+
     def page_table(self, pid: Pid, *, at: int | None = None) -> list[Page]:
         """Return all pages of a process, by position, then page_id; with `at`, as they were at that stamp.
 

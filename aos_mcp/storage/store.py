@@ -256,6 +256,29 @@ class StoreTransaction(NoteTransaction, QueueTransaction):
             row = self._at.one("page_inherited", {"pid": of, "page_id": page_id}) or row
         return rows.page_from(row) if row else None
 
+    def page_named(self, beginning: str, *, owner: str) -> PageId | None:
+        found = self._at.all("page_named", {"beginning": beginning, "owner": owner})
+        return PageId(found[0]["page_id"]) if len(found) == 1 else None
+
+    def page_labels(self, pid: Pid) -> tuple[str, ...]:
+        found = [
+            rows.labels_from(row["labels"])
+            for each in (pid, *self.page_bases(pid))
+            for row in self._at.all("page_labels", {"pid": each})
+        ]
+        return tuple(sorted({label for labels in found for label in labels}))
+
+    def page_changes(self, pid: Pid, *, after: int) -> list[Page]:
+        if not after:
+            return self.page_table(pid)
+        place: rows.Values = {"pid": pid, "after": after}
+        found = [rows.page_from(row) for row in self._at.all("page_changes", place)]
+        inherited = [
+            self.page_get(PageId(row["page_id"]), of=pid) for row in self._at.all("page_changes_inherited", place)
+        ]
+        found += [page for page in inherited if page is not None]
+        return sorted(found, key=lambda page: (page.position, page.page_id))
+
     def page_table(self, pid: Pid, *, at: int | None = None) -> list[Page]:
         if at is None and not self._at.one("lineage_list", {"pid": pid}):
             return [rows.page_from(row) for row in self._at.all("page_table", {"pid": pid})]

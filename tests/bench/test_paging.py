@@ -128,6 +128,11 @@ def test_a_session_that_fits_costs_what_append_everything_costs() -> None:
         assert played.faults("aos") == 0
 
 
+def test_sorting_by_use_at_every_call_costs_many_times_what_it_is_worth() -> None:
+    played = play(BY_MARKS, [synthetic(160, 5)], ("append", "sorted"), window_part=None)
+    assert played.dollars("sorted") > 2 * played.dollars("append")
+
+
 @pytest.mark.parametrize("name", sorted(PAGERS))
 def test_no_pager_beats_the_bound_and_all_answer_the_whole_trace(name: str) -> None:
     trace = synthetic(160, 11)

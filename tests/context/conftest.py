@@ -47,7 +47,7 @@ class Context:
     ) -> Page:
         position = len(self.pages)
         page = Page(
-            page_id=PageId(f"pg_{position:026d}"),
+            page_id=PageId(f"pg_{position:06d}aaaabbbbccccddddeeee"),
             pid=PID,
             owner="somebody",
             kind=kind,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from aos_mcp.abi.completion import Prompt, Reply, ToolRequest, ToolSpec, Turn
 from aos_mcp.abi.page import Page, PageKind
+from aos_mcp.context.handle import short_id
 from aos_mcp.context.layout import (
     GRID_TOKENS,
     NO_RESULT,
@@ -16,7 +17,7 @@ from aos_mcp.context.layout import (
     encode_reply,
     lay_out,
 )
-from aos_mcp.context.page_table import BATCH_LISTED_MAX, in_window, listed
+from aos_mcp.context.page_table import in_window, listed
 
 STEPS = st.lists(
     st.one_of(
@@ -128,7 +129,8 @@ def test_everything_asked_of_the_prompt_reaches_it(context: Any) -> None:
 
 
 def test_pages_that_left_are_listed_where_the_first_of_them_stood(context: Any) -> None:
-    context.exchange("read", resident=False, tokens=900)
+    reply, _ = context.exchange("read", resident=False, tokens=900)
+    context.pages[reply.position] = replace(reply, listed=False)
     note = context.add(PageKind.NOTE, "Also gone.", resident=False)
     context.exchange("write")
     turns = context.prompt().turns
@@ -137,18 +139,18 @@ def test_pages_that_left_are_listed_where_the_first_of_them_stood(context: Any) 
     assert task == "Find the bug."
     listed = [line for line in handles if line]
     assert [line.split()[2] for line in listed] == ["result", "note", "1"]
-    assert context.pages[2].page_id in listed[0]
-    assert note.page_id in listed[1]
-    assert "1 more pages" in listed[2], "the reply is named by its result"
+    assert short_id(context.pages[2].page_id) in listed[0]
+    assert short_id(note.page_id) in listed[1]
+    assert "1 more pages" in listed[2]
 
 
-def test_of_many_pages_that_left_at_once_the_largest_are_listed_and_the_rest_counted(context: Any) -> None:
+def test_pages_out_of_the_window_are_listed_or_counted(context: Any) -> None:
     for number in range(500):
-        context.add(PageKind.DOCUMENT, f"document {number}", resident=False, tokens=1_000 + number)
+        page = context.add(PageKind.DOCUMENT, f"document {number}", resident=False)
+        context.pages[-1] = replace(page, listed=number % 100 == 0)
     lines = context.prompt().turns[0].text.split("\n")
-    assert len(lines) <= BATCH_LISTED_MAX + 4
-    assert "document 499" in lines[-2]
-    assert lines[-1].startswith(f"[paged out] {500 - BATCH_LISTED_MAX} more pages")
+    assert [line for line in lines if "page_in" in line][-1].split(" · ")[2] == "document 400"
+    assert lines[-1].startswith("[paged out] 495 more pages")
 
 
 def test_a_request_without_a_result_is_answered_with_an_error(context: Any) -> None:
@@ -241,7 +243,7 @@ def test_every_resident_page_is_in_the_prompt_once(new_context: Any, steps: list
         if page.resident and page.kind is not PageKind.RESULT:
             assert text.count(needle) == 1
         if page.page_id in listed(pages):
-            assert text.count(page.page_id) == 1
+            assert text.count(short_id(page.page_id)) == 1
     absent = sum(not in_window(page) for page in pages)
     counted = sum(int(number.replace(",", "")) for number in re.findall(r"\[paged out\] ([\d,]+) more pages", text))
     assert counted + len(listed(pages)) == absent, "what has no handle is counted"

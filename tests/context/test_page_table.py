@@ -28,9 +28,7 @@ def test_a_task_is_in_the_window_whatever_its_row_says(context: Any) -> None:
 def test_a_handle_is_one_line_that_says_how_to_read_the_page(context: Any) -> None:
     page = context.add(PageKind.RESULT, "x", title="ls -la", tokens=1_234)
     line = handle_line(page, "total 48\nmore")
-    assert (
-        line == f'[paged out] result “ls -la” · 1,234 tokens · total 48 · page_in(page_id="{page.page_id}") to read it'
-    )
+    assert line == f"[paged out] result “ls -la” · 1,234 tokens · total 48 · page_in {page.page_id[:13]}"
 
 
 def test_a_handle_cannot_be_broken_or_hidden_in_by_what_it_quotes(context: Any) -> None:

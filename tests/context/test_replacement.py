@@ -6,10 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aos_mcp.abi.errors import Invalid
+from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.page import STATIC_KINDS, Page, PageKind
+from aos_mcp.context.compaction import compacted, needs_compaction
 from aos_mcp.context.handle import handle_tokens
 from aos_mcp.context.page_table import groups, resident_tokens
-from aos_mcp.context.replacement import POLICIES, choose_victims, needs_compaction
+from aos_mcp.context.replacement import POLICIES, choose_victims
 
 NAMES = sorted(POLICIES)
 policies = pytest.mark.parametrize("policy", NAMES)
@@ -40,8 +42,8 @@ def filled(context: Any, steps: list[Any]) -> list[Page]:
     return pages
 
 
-def after(pages: list[Page], victims: tuple[str, ...]) -> list[Page]:
-    return [replace(page, resident=False) if page.page_id in victims else page for page in pages]
+def after(pages: list[Page], victims: tuple[PageId, ...]) -> list[Page]:
+    return compacted(pages, victims, now=1e6)
 
 
 def test_compaction_starts_above_the_high_water_mark() -> None:
@@ -167,7 +169,7 @@ def test_cost_keeps_what_matters_among_pages_of_one_place(context: Any) -> None:
     context.exchange("read")
     target = resident_tokens(context.pages) - 19_000 - 3_900
     words = frozenset({"parser", "tests", "notes"})
-    victims = choose_victims(context.pages, target_tokens=target, task_words=words, policy="cost")
+    victims = choose_victims(context.pages, target_tokens=target, task_words=words, policy="cost", measured=True)
     gone = {title for title, group in made.items() if group[0].page_id in victims}
     assert gone == {"weather report", "cake recipe"}
 

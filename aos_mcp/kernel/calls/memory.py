@@ -13,10 +13,11 @@ from aos_mcp.abi.limits import PAGE_BYTES_MAX, RESULT_TOKENS_MAX
 from aos_mcp.abi.message import HOST
 from aos_mcp.abi.page import OUTSIDE, Page, PageHit, PageKind
 from aos_mcp.abi.process import Process
-from aos_mcp.context.page_table import resident_tokens
-from aos_mcp.context.replacement import thrash
+from aos_mcp.context.compaction import thrash
+from aos_mcp.context.handle import short_id
+from aos_mcp.context.page_table import WHOLE_TOKENS_MAX, resident_tokens
 from aos_mcp.context.tokens import count
-from aos_mcp.kernel import notes, pages
+from aos_mcp.kernel import notes, pages, provenance
 from aos_mcp.kernel.call import Call
 from aos_mcp.kernel.calls import views
 from aos_mcp.kernel.indexer import query_vector
@@ -53,6 +54,7 @@ async def page_out(call: Call, args: a.PageOutArgs) -> r.PageOutResult:
             importance=args.importance,
             pinned=args.pinned,
             resident=False,
+            labels=provenance.joined(args.labels, tx.page_labels(call.caller.pid) if call.caller.pid else ()),
         )
         if is_note:
             notes.write(
@@ -114,6 +116,9 @@ def find_page(tx: Transaction, call: Call, page_id: str) -> Page:
         NotFound: there is none that is the caller's.
     """
     page = tx.page_get(PageId(page_id), of=call.caller.pid)
+    if page is None and len(page_id) == len(short_id(PageId(page_id))):
+        named = tx.page_named(page_id, owner=call.caller.principal)
+        page = tx.page_get(named, of=call.caller.pid) if named is not None else None
     if page is None or page.owner != call.caller.principal or not _readable_by(tx, call, page):
         raise NotFound(f"There is no page {page_id}.", "Find pages with search_pages.")
     return page
@@ -174,7 +179,7 @@ def _hit(tx: Transaction, hit: PageHit) -> r.HitResult:
     return r.HitResult(
         page_id=page.page_id,
         title=page.title,
-        excerpt=hit.excerpt,
+        excerpt=pages.readable(tx, page) if page.tokens <= WHOLE_TOKENS_MAX else hit.excerpt,
         score=round(hit.score, 4),
         links=[*notes.linked_to(tx, page.page_id)] if page.kind is PageKind.NOTE else [],
     )

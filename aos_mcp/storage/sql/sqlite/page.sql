@@ -35,6 +35,19 @@ SELECT * FROM page WHERE page_id = :page_id;
 -- name: page_table
 SELECT * FROM page WHERE pid = :pid ORDER BY position, page_id;
 
+-- name: page_named
+SELECT page_id FROM page
+WHERE page_id >= :beginning AND page_id < :beginning || '{' AND owner = :owner LIMIT 2;
+
+-- name: page_labels
+SELECT DISTINCT labels FROM page WHERE pid = :pid AND labels <> '[]';
+
+-- name: page_changes
+SELECT * FROM page WHERE pid = :pid AND stamp > :after;
+
+-- name: page_changes_inherited
+SELECT page_id FROM page_version WHERE pid = :pid AND stamp > :after AND until IS NULL;
+
 -- name: page_stamp
 -- The last stamp of a context.
 SELECT max(
