@@ -168,6 +168,10 @@ class Candidate:
     ready_at: float
     """Since when it is in the queue; a turn that is tried again keeps the stamp of its first try."""
     created_at: float
+    model: str = ""
+    """Whose provider must have a place for it; empty where that does not matter."""
+    chained: bool = False
+    """It has another model to go on with."""
     lent: SchedClass | None = None
     """A class better than its own, of one that waits for it."""
     turn_units: float = 0.0

@@ -7,7 +7,7 @@ that a slow tool never holds a model's place.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
@@ -57,6 +57,8 @@ class Admission:
         self._under_way: dict[str, set[UnderWay]] = {}
         self._slice_tokens = slice_tokens
         self.lengths = Lengths()
+        self.on_room: Callable[[], None] = lambda: None
+        """Called when a lane may have a place again: the queue of turns is looked at."""
 
     async def run(self) -> None:
         """Let calls go when their time comes: when a park ends, a bucket has filled up, or a breaker half-opens."""
@@ -64,8 +66,10 @@ class Admission:
             self._changed = anyio.Event()
             for provider in self._lanes:
                 self._pump(provider)
+            self.on_room()
             now = self._clock.now()
             times = [at for lane in self._lanes.values() if (at := lane.next_at(now)) is not None]
+            times += [now + left for lane in self._lanes.values() if (left := lane.blocked_s(now)) > 0]
             await self._until_changed(min(times, default=math.inf))
 
     async def _until_changed(self, at: float) -> None:

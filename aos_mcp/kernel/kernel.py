@@ -46,6 +46,7 @@ class Kernel:
         self._machine = machine
         self._owner = owner
         self._gate = Gate(machine, HANDLERS)
+        machine.admission.on_room = machine.ready_again
 
     @property
     def settings(self) -> Settings:

@@ -121,6 +121,7 @@ class Loop:
                 await autosave(machine, process.pid)
         finally:
             machine.running.pop(process.pid, None)
+            machine.heading.pop(process.pid, None)
             machine.alive.pop(process.pid, None)
             machine.blocked.pop(process.pid, None)
             machine.waits.pop(process.pid, None)

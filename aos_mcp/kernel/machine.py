@@ -76,6 +76,8 @@ class Machine:
     """Of those, the ones that wait and so take no place in the run."""
     outside: Counter[Pid] = field(default_factory=Counter)
     """Of those, the ones inside an act on the world, which has a deadline of its own: silence there is no hang."""
+    heading: dict[Pid, str] = field(default_factory=dict)
+    """Of those, the ones that have yet to come to their provider's lane, with the provider."""
     alive: dict[Pid, float] = field(default_factory=dict)
     """Monotonic time of each running process's last sign of life."""
     quiesced: Counter[Pid] = field(default_factory=Counter)
@@ -125,6 +127,11 @@ class Machine:
         else:
             self.moved.add(pid)
         self.ready.set()
+
+    def ready_again(self) -> None:
+        """Have the loop look at the queue it knows: there is a place for somebody, though nobody moved."""
+        if self.backlog:
+            self.ready.set()
 
     def process_changed(self, process: Process, detail: str = "") -> None:
         """Publish that a process moved, and have the loop look at the queue."""

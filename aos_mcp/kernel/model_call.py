@@ -148,6 +148,8 @@ class ModelCall:
             input_tokens=self._input_tokens,
             output_tokens=prompt.max_output_tokens,
         )
+        if process is not None:
+            machine.heading.pop(process.pid, None)
         async with AsyncExitStack() as lane:
             with machine.acting(process.pid if process is not None else None):  # a parked lane may take its time
                 seat = await lane.enter_async_context(machine.admission.seat(self._model.name, demand))

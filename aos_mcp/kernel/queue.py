@@ -7,6 +7,7 @@ ready processes are not read for every turn that ends.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.process import Candidate, sched_class
 from aos_mcp.abi.scheduling import ALL_OWNERS, OWNER_PREFIX, Share
 from aos_mcp.kernel import sizes
+from aos_mcp.kernel.admission import provider_of
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.kernel.scheduler import Choice, Shares, Wait, choose, inherited, lend
 from aos_mcp.ports import Transaction
@@ -71,8 +73,37 @@ class Queue:
         )
         for owner, program, units in machine.expected.values():
             standing.charge(owner, program, units)
-        chosen = choose(ready, now, machine.policy, count, shares=standing, picks=self._picks)
+        chosen = self._placed(ready, now, count, standing)
         machine.backlog = len(ready) - len(chosen)
+        return chosen
+
+    def _placed(self, ready: Sequence[Candidate], now: float, count: int, standing: Shares) -> list[Choice]:
+        """Choose among those whose provider has a place for their call.
+
+        Who would only wait in a lane stays in this queue, where the policy decides and no turn is begun in vain. One
+        that has another model to go on with is begun where its lane is left alone: it will not wait there.
+        """
+        machine, chosen, taken = self._machine, list[Choice](), set[Pid]()
+        heading = Counter(machine.heading.values())
+        places: dict[str, int] = {}
+
+        def has_place(one: Candidate) -> bool:
+            provider = provider_of(one.model)
+            if provider not in places:
+                places[provider] = machine.admission.room(one.model) - heading[provider]
+            return places[provider] > 0 or (one.chained and machine.admission.is_blocked(one.model))
+
+        while len(chosen) < count:
+            pool = [one for one in ready if one.pid not in taken and has_place(one)]
+            picks = self._picks + len(chosen)
+            some = choose(pool, now, machine.policy, count - len(chosen), shares=standing, picks=picks)
+            if not some:
+                break
+            for choice in some:
+                if has_place(choice.candidate):
+                    places[provider_of(choice.candidate.model)] -= 1
+                    taken.add(choice.candidate.pid)
+                    chosen.append(choice)
         return chosen
 
     def claimed(self, choice: Choice) -> None:
@@ -81,6 +112,7 @@ class Queue:
         self._picks += 1
         self._ready.pop(one.pid, None)
         self._machine.levels[one.pid] = one.sched_class
+        self._machine.heading[one.pid] = provider_of(one.model)
         self._machine.expected[one.pid] = (one.owner, one.program, one.turn_units)
 
     def keep(self, tx: Transaction, choices: Sequence[Choice]) -> None:

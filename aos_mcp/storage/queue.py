@@ -101,6 +101,8 @@ def _candidate_from(row: Row) -> Candidate:
         priority=row["priority"],
         ready_at=row["ready_at"],
         created_at=row["created_at"],
+        model=row["model"],
+        chained=bool(row["chained"]),
     )
 
 

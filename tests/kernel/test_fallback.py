@@ -126,3 +126,20 @@ async def test_a_crowd_at_a_narrow_provider_all_get_their_turn(tmp_path: Path) -
         lane = k.machine.admission.lane(FIRST)
         assert (lane.waiting, lane.in_flight) == (0, set())
         assert len(model.prompts) == 2 * 16 + 5, "each call once, and each refused one again"
+
+
+async def test_a_parked_provider_holds_up_nobody_elses_agents(tmp_path: Path) -> None:
+    """With room for one turn at a time: an agent whose lane is parked stays in the queue and takes no place."""
+    one = ScriptedModel(FIRST, (says("late"),), failures=[fault(ModelFault.RATE, 3_600)])
+    two = ScriptedModel(SECOND, (calls(("list_agents", {})), says("on time")))
+    async with kernel_on(tmp_path, ScriptedModels(one, two), settings=Settings(concurrency=1)) as k:
+        with anyio.fail_after(DEADLINE_S):
+            first = (await k.call("spawn_agent", task="wait", model=FIRST)).pid
+            while k.machine.admission.room(FIRST):
+                await anyio.lowlevel.checkpoint()
+            more = [(await k.call("spawn_agent", task="wait", model=FIRST, priority=0)).pid for _ in range(3)]
+            done = await k.call("spawn_agent", task="go on", model=SECOND, priority=90, wait_s=15)
+        assert done.result == "on time"
+        states = {row.pid: row.state for row in (await k.call("list_agents")).agents}
+        assert [states[pid] for pid in (first, *more)] == ["ready"] * 4, "no turn was begun in vain"
+        assert len(one.prompts) == 1

@@ -1,10 +1,14 @@
 -- name: process_ready
-SELECT pid, program, owner, priority, coalesce(ready_at, created_at) AS ready_at, created_at FROM process
+SELECT pid, program, owner, priority, coalesce(ready_at, created_at) AS ready_at, created_at, model,
+    fallbacks <> '' AS chained
+FROM process
 WHERE state = 'ready' AND (wake_at IS NULL OR wake_at <= :now)
 ORDER BY coalesce(ready_at, created_at), pid LIMIT :limit;
 
 -- name: process_ready_among
-SELECT pid, program, owner, priority, coalesce(ready_at, created_at) AS ready_at, created_at FROM process
+SELECT pid, program, owner, priority, coalesce(ready_at, created_at) AS ready_at, created_at, model,
+    fallbacks <> '' AS chained
+FROM process
 WHERE pid IN (SELECT value FROM json_each(:pids))
     AND state = 'ready' AND (wake_at IS NULL OR wake_at <= :now)
 ORDER BY coalesce(ready_at, created_at), pid LIMIT :limit;
