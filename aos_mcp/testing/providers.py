@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
@@ -51,6 +52,8 @@ from aos_mcp.testing.manners import Manners, beginning, limit_headers, refusal
 
 _HEAD_BYTES_MAX = 64 * 2**10
 _BODY_BYTES_MAX = 64 * 2**20
+RETRY_AFTER_S = 0.2
+"""What a server without a free place says: about as long as a call of a benchmark takes."""
 _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 429: "Too Many Requests", 529: "Overloaded"}
 
 
@@ -112,11 +115,15 @@ class Request:
 
 @dataclass(kw_only=True)
 class Stats:
-    """Counters of model calls. `disconnects` are clients that went away before the end of an answer."""
+    """Counters of model calls. `disconnects` are clients that went away before the end of an answer.
+
+    `refused` are those that found no place.
+    """
 
     requests: int = 0
     completed: int = 0
     disconnects: int = 0
+    refused: int = 0
     in_flight: int = 0
     in_flight_max: int = 0
 
@@ -127,8 +134,9 @@ _BEHAVIOURS = TypeAdapter(list[Behaviour])
 class ProviderServer:
     """The server; made by `provider_server`."""
 
-    def __init__(self, manners: Manners | None = None) -> None:
+    def __init__(self, manners: Manners | None = None, places: int | None = None) -> None:
         self.manners = manners
+        self.places = places
         self.port = 0
         self.requests: list[Request] = []
         self.stats = Stats()
@@ -223,6 +231,8 @@ class ProviderServer:
     async def _behave(self, connection: anyio.abc.SocketStream, request: Request, behaviour: Behaviour) -> bool:
         dialect = "anthropic" if request.path.endswith("/v1/messages") else "openai"
         headers = {**limit_headers(self.manners.limits if self.manners else ""), **behaviour.headers}
+        if self.places is not None and self.stats.in_flight > self.places:
+            return await self._refuse(connection, dialect)
         await anyio.sleep(behaviour.first_byte_delay_s)
         if behaviour.status != 200:
             body = error_body(dialect, behaviour.error_type, behaviour.error_code, behaviour.error_message)
@@ -244,6 +254,12 @@ class ProviderServer:
             return True
         await _send_head(connection, 200, {"content-type": "text/event-stream", **headers})
         return await self._stream(connection, dialect, answer, behaviour)
+
+    async def _refuse(self, connection: anyio.abc.SocketStream, dialect: str) -> bool:
+        self.stats.refused += 1
+        body = error_body(dialect, "rate_limit_error", "rate_limit_exceeded", f"{self.places} calls at once")
+        await _send(connection, 429, json.dumps(body).encode(), {"retry-after": f"{RETRY_AFTER_S:g}"})
+        return True
 
     def _refusal(self, dialect: str, request: Request) -> str | None:
         if self.manners is None:
@@ -374,10 +390,10 @@ async def _send_chunk(connection: anyio.abc.SocketStream, data: bytes) -> None:
 
 @asynccontextmanager
 async def provider_server(
-    port: int = 0, script: Sequence[Behaviour] = (), manners: Manners | None = None
+    port: int = 0, script: Sequence[Behaviour] = (), manners: Manners | None = None, places: int | None = None
 ) -> AsyncIterator[ProviderServer]:
-    """Serve on loopback until the block ends; port 0 takes a free one."""
-    server = ProviderServer(manners)
+    """Serve on loopback until the block ends; port 0 takes a free one. Calls beyond `places` at once are refused."""
+    server = ProviderServer(manners, places)
     server.script(*script)
     async with await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port) as listener:
         server.port = listener.extra(SocketAttribute.local_port)
@@ -387,15 +403,18 @@ async def provider_server(
             group.cancel_scope.cancel()
 
 
-async def _main(port: int, script: str | None) -> None:
+async def _main(port: int, script: str | None, places: int | None) -> None:
     text = await anyio.Path(script).read_text("utf-8") if script else "[]"
-    async with provider_server(port, _BEHAVIOURS.validate_json(text)):
+    async with provider_server(port, _BEHAVIOURS.validate_json(text), places=places) as server:
+        sys.stdout.write(f"{server.port}\n")
+        sys.stdout.flush()
         await anyio.sleep_forever()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A scripted model provider on loopback.")
-    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one; it is printed")
     parser.add_argument("--script", type=Path, help="JSON list of behaviours")
+    parser.add_argument("--places", type=int, help="calls at once; others are refused")
     options = parser.parse_args()
-    anyio.run(_main, options.port, str(options.script) if options.script else None)
+    anyio.run(_main, options.port, str(options.script) if options.script else None, options.places)
