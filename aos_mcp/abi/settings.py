@@ -88,7 +88,7 @@ class ProviderSettings(Section):
     context_tokens: int | None = None
     output_tokens_max: int | None = None
     concurrency: Annotated[int, Field(gt=0)] | None = None
-    """Calls at once; without it they are found by trying, from 32 on."""
+    """Calls at once; without it they are found by trying, from 8 on."""
     requests_per_min: Annotated[int, Field(gt=0)] | None = None
     input_tokens_per_min: Annotated[int, Field(gt=0)] | None = None
     output_tokens_per_min: Annotated[int, Field(gt=0)] | None = None

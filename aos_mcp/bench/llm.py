@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ CROWD = 4
 CROWD_CALLS = 20
 CALL_S = 0.2
 """How long the provider takes for a call when places are what is measured."""
-CPU_CALLERS, CPU_CALLS = 16, 40
+CPU_CALLERS, CPU_CALLS = 16, 25
 ROUNDS = 3
 WORDS = " ".join(["word"] * 30)
 """What the provider answers with: a stream of thirty pieces."""
@@ -152,7 +152,13 @@ def _crowded(peer_python: str) -> list[Figure]:
 
 
 async def _kernel(url: str, callers: int, calls: int, concurrency: int | None) -> Measured:
-    """Have so many callers make calls through a kernel with its real drivers."""
+    return await through_kernel(url, callers, calls, concurrency, lambda: _stats(url))
+
+
+async def through_kernel(
+    url: str, callers: int, calls: int, concurrency: int | None, stats: Callable[[], Mapping[str, int]]
+) -> Measured:
+    """Have so many callers make calls through a kernel with its real drivers; `stats` asks the provider's counters."""
     settings = Settings(
         concurrency=512,
         workspace_budget=WorkspaceBudget(usd=1_000.0),
@@ -184,13 +190,13 @@ async def _kernel(url: str, callers: int, calls: int, concurrency: int | None) -
                         await call()
 
             await call()
-            before = _stats(url)
+            before = stats()
             started, spent = time.perf_counter(), time.process_time()
             async with anyio.create_task_group() as group:
                 for _ in range(callers):
                     group.start_soon(caller)
             wall_s, cpu_s = time.perf_counter() - started, time.process_time() - spent
-    return _measured(tally.done, tally.failed, wall_s, cpu_s, before, _stats(url))
+    return _measured(tally.done, tally.failed, wall_s, cpu_s, before, stats())
 
 
 def _peer(name: str, url: str, callers: int, calls: int, peer_python: str, *, per_s: float) -> Measured | None:

@@ -1,7 +1,8 @@
 """A lane: how many calls one key group gets at once, when, and in which order. A state machine without a clock.
 
 A key group is what a provider limits together: one provider with one key. Four things bound a lane. The *window* is the
-number of calls in flight, found by additive increase and multiplicative decrease. *Buckets* hold requests and tokens a
+number of calls in flight: doubled until the first refusal, then held where the provider had answered, tried one wider
+now and then, and cut by a part where what is refused had been answered before. *Buckets* hold requests and tokens a
 minute, reserved before a call and settled after. A provider that says "wait" *parks* the lane, not the agents. A
 *breaker* leaves a provider alone that fails without a word, and tries it again with one call.
 
@@ -21,11 +22,13 @@ from itertools import count
 from aos_mcp.abi.completion import RateLimits
 from aos_mcp.abi.errors import ModelFault
 
-WINDOW_START = 32
-"""Calls in flight at one provider unless aos.toml says otherwise: below the lowest published concurrency limits."""
+WINDOW_START = 8
+"""Calls in flight at one provider unless aos.toml says otherwise; each answer widens that by one until a refusal."""
 WINDOW_MAX = 512
 WINDOW_CUT = 0.7
 """What is left of the window after a refusal; of those that were on the wire together only the first cuts it."""
+HOLD, HOLD_MAX = 64, 1_024
+"""Answers that must come before a window that was found is tried wider; twice as many each time that is refused."""
 MINUTE_S = 60.0
 BREAKER_FAILURES = 5
 """Calls in a row that a provider failed without an answer, until it is left alone."""
@@ -60,6 +63,12 @@ class Ticket:
     output_tokens_max: int
     reserved: dict[str, float] = field(default_factory=dict)
     sent_at: float | None = None
+    together: int = 0
+    """Calls in flight when it went, itself among them."""
+    needed: dict[str, float] = field(default_factory=dict)
+    """What it was taken for when it went, also where no bucket was known yet."""
+    spent: dict[str, float] = field(default_factory=dict)
+    """What the lane had spent by then, this call included."""
     probe: bool = False
 
 
@@ -140,6 +149,14 @@ class Lane:
         self._told = frozenset(self.buckets)
         """Limits the operator set: a provider may say less, never more."""
         self._cut_at = float("-inf")
+        self._steep = True
+        """Nothing was refused yet."""
+        self._answered = 0
+        """The most calls that were in flight together when one of them went that was answered."""
+        self._hold = 0
+        self._hold_next = HOLD
+        self._spent = dict.fromkeys(BUCKETS, 0.0)
+        """Since the lane was made; calls that are over count as what they used."""
         self._outputs: deque[int] = deque(maxlen=OUTPUT_SAMPLES)
         self._usual_output: int | None = None
         """What nine calls in ten do not write more than, once enough were seen."""
@@ -197,9 +214,10 @@ class Lane:
         self._outputs.append(used[1])
         if self.buckets and len(self._outputs) >= OUTPUT_SAMPLES_MIN:
             self._usual_output = sorted(self._outputs)[len(self._outputs) * 9 // 10]
-        # Wider only where the width was what held calls back, and by one for a whole window of answers.
+        self._answered = max(self._answered, ticket.together)
+        # Wider only where the width was what held calls back.
         if len(self.in_flight) + 1 >= int(self.window) and (ticket.sent_at or 0.0) > self._cut_at:
-            self.window = min(self.window_max, self.window + 1 / self.window)
+            self._widen()
         self._heard(ticket, limits, now)
 
     def failed(
@@ -209,7 +227,7 @@ class Lane:
         # What a provider refused it did not count as tokens; the request it did.
         self._end(ticket, now, {"requests": 1, "input_tokens": 0, "output_tokens": 0, "tokens": 0})
         if fault in CROWDED and (ticket.sent_at or 0.0) > self._cut_at:
-            self.window = max(1.0, self.window * WINDOW_CUT)
+            self._narrow(ticket)
             self._cut_at = now
         if fault in DOWN:
             self.breaker.failed(now)
@@ -219,9 +237,32 @@ class Lane:
             self.park(retry_at)
         self._heard(ticket, limits, now)
 
+    def _widen(self) -> None:
+        """Take one more answer into the window: it doubles at first, later it grows by one for a window of answers."""
+        if self._hold > 0:
+            self._hold -= 1
+            grown = 1.0 if self._hold == 0 else 0.0
+        else:
+            grown = 1.0 if self._steep else 1 / self.window
+        self.window = min(self.window_max, self.window + grown)
+
+    def _narrow(self, ticket: Ticket) -> None:
+        """Take a refusal into the window.
+
+        Refused beside more calls than were ever answered together: there is the limit, and the window is held below it.
+        Refused beside fewer: the limit is another one, or has changed, and the window is cut by a part.
+        """
+        self._steep = False
+        if 0 < self._answered < ticket.together and self._answered > self.window * WINDOW_CUT:
+            self.window = float(self._answered)
+            self._hold, self._hold_next = self._hold_next, min(HOLD_MAX, 2 * self._hold_next)
+            return
+        self.window = max(1.0, self.window * WINDOW_CUT)
+        self._answered, self._hold, self._hold_next = 0, 0, HOLD
+
     def abandoned(self, ticket: Ticket, now: float) -> None:
         """Settle a call that was cut by its own caller: it says nothing of the provider."""
-        self._end(ticket, now, ticket.reserved)
+        self._end(ticket, now, ticket.needed)
         if ticket.probe and self.breaker.state is BreakerState.HALF_OPEN:
             self.breaker.state, self.breaker.until = BreakerState.OPEN, now  # nobody has tried it yet
 
@@ -262,13 +303,21 @@ class Lane:
     def _reserve(self, ticket: Ticket, now: float) -> None:
         ticket.sent_at = now
         ticket.probe = self.breaker.state is BreakerState.HALF_OPEN
-        ticket.reserved = {name: self._need(ticket, name) for name in self.buckets}
+        ticket.needed = {name: self._need(ticket, name) for name in BUCKETS}
+        ticket.reserved = {name: ticket.needed[name] for name in self.buckets}
         for name, amount in ticket.reserved.items():
             self.buckets[name].level -= amount
+        for name, amount in ticket.needed.items():
+            self._spent[name] += amount
+        ticket.spent = dict(self._spent)
         self.in_flight.add(ticket)
+        ticket.together = len(self.in_flight)
 
     def _end(self, ticket: Ticket, now: float, used: dict[str, float]) -> None:
         self.in_flight.discard(ticket)
+        for name, amount in ticket.needed.items():
+            self._spent[name] += used[name] - amount
+            ticket.spent[name] += used[name] - amount
         for name, amount in ticket.reserved.items():
             bucket = self.buckets[name]
             bucket.refill(now)
@@ -277,12 +326,11 @@ class Lane:
     def _heard(self, ticket: Ticket, limits: RateLimits | None, now: float) -> None:
         """Take a provider's headers for the truth, less what it had not seen when it wrote them.
 
-        They tell how it was when `ticket` came in: what was sent later is still to be taken off, and what has been
-        refilled since is still to be added.
+        They tell how it was when `ticket` came in: what was spent since is still to be taken off, by calls that are
+        over too, and what has been refilled since is still to be added.
         """
         if limits is None or ticket.sent_at is None:
             return
-        later = [other for other in self.in_flight if (other.sent_at or 0.0) > ticket.sent_at]
         for name in BUCKETS:
             limit, left = getattr(limits, f"{name}_limit"), getattr(limits, f"{name}_left")
             if not limit or left is None:
@@ -291,4 +339,4 @@ class Lane:
             per_min = min(bucket.per_min, float(limit)) if name in self._told else float(limit)
             bucket.refill(now)
             refilled = (now - ticket.sent_at) * per_min / MINUTE_S
-            bucket.heard(per_min, left + refilled - sum(self._need(other, name) for other in later))
+            bucket.heard(per_min, left + refilled - (self._spent[name] - ticket.spent[name]))

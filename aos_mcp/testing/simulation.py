@@ -373,7 +373,8 @@ class Simulation:
             self._at(self._now + after_s, partial(self._failed, agent, ticket, ModelFault.CUT_STREAM, None))
             return
         agent.waits.append(self._now - agent.ready_at)
-        self._at(self._now + took_s, partial(self._answered, agent, ticket))
+        limits = self._meter.told(self._now) if provider.tells else None  # headers go before the stream
+        self._at(self._now + took_s, partial(self._answered, agent, ticket, limits))
 
     def _over(self, agent: Agent, used: float) -> None:
         """Take a call off the wire, and put right what was charged for it."""
@@ -398,11 +399,10 @@ class Simulation:
         self._lane.failed(ticket, self._now, fault, retry_at=retry_at if parks else None, limits=None)
         self._at(self._now if parks else retry_at, partial(self._ready.__setitem__, agent.job.pid, agent))
 
-    def _answered(self, agent: Agent, ticket: Ticket) -> None:
+    def _answered(self, agent: Agent, ticket: Ticket, limits: RateLimits | None) -> None:
         act, provider = agent.act, self._provider
         fresh = round(agent.fresh(provider))
         self._over(agent, units(Usage(input_tokens=fresh, output_tokens=act.output_tokens)))
-        limits = self._meter.told(self._now) if provider.tells else None
         self._lane.succeeded(ticket, self._now, (round(agent.context), act.output_tokens), limits)
         self._run.calls += 1
         agent.alone_s += agent.call_s(provider)

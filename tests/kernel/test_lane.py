@@ -47,7 +47,7 @@ def test_calls_go_by_their_order_and_not_by_when_they_queued() -> None:
 
 def test_a_refusal_narrows_the_window_once_for_all_that_were_on_the_wire_together() -> None:
     lane = Lane(LaneLimits(), NOW)
-    tickets = offered(lane, *range(10))
+    tickets = offered(lane, *range(WINDOW_START))
     assert lane.admit(NOW) == tickets
     for each in tickets[:5]:
         lane.failed(each, NOW + 1, ModelFault.RATE, retry_at=None, limits=None)
@@ -58,20 +58,60 @@ def test_a_refusal_narrows_the_window_once_for_all_that_were_on_the_wire_togethe
     assert lane.window == pytest.approx(WINDOW_START * WINDOW_CUT**2)
 
 
-def test_a_window_full_of_answers_widens_it_by_one_and_an_idle_lane_does_not_grow() -> None:
+def answered(lane: Lane, tickets: list[Ticket], now: float) -> None:
+    for each in tickets:
+        lane.succeeded(each, now, (1, 1), None)
+
+
+def test_a_window_doubles_with_each_round_of_answers_and_an_idle_lane_does_not_grow() -> None:
     lane = Lane(LaneLimits(), NOW)
     for number in range(200):
         (alone,) = offered(lane, number)
         assert lane.admit(NOW + number) == [alone]
-        lane.succeeded(alone, NOW + number, (1, 1), None)
+        answered(lane, [alone], NOW + number)
     assert lane.window == WINDOW_START, "one call at a time says nothing of a wider window"
-    tickets = offered(lane, *range(WINDOW_START))
-    assert lane.admit(NOW + 300) == tickets
-    for each in tickets:
-        offered(lane, 1_000)
-        lane.succeeded(each, NOW + 301, (1, 1), None)
+    offered(lane, *range(100))
+    first = lane.admit(NOW + 300)
+    for each in first:
+        answered(lane, [each], NOW + 301)
         lane.admit(NOW + 301)
-    assert lane.window == pytest.approx(WINDOW_START + 1, abs=0.05)
+    assert len(lane.in_flight) == 2 * len(first) == 2 * WINDOW_START
+
+
+def refused_at(lane: Lane, limit: int, rounds: range) -> int:
+    """Play a provider with so many places; return how many calls it refused."""
+    refused = 0
+    for number in rounds:
+        now = NOW + number
+        offered(lane, *range(2 * limit))
+        went = lane.admit(now)
+        extra = len(lane.in_flight) - limit
+        for each in went[-extra:] if extra > 0 else []:
+            refused += 1
+            lane.failed(each, now, ModelFault.RATE, retry_at=None, limits=None)
+        for each in sorted(lane.in_flight, key=lambda one: one.sent_at or 0.0):
+            answered(lane, [each], now + 0.5)
+            if (went := lane.admit(now + 0.5)) and len(lane.in_flight) > limit:
+                refused += 1
+                lane.failed(went[-1], now + 0.5, ModelFault.RATE, retry_at=None, limits=None)
+    return refused
+
+
+@pytest.mark.parametrize("limit", [3, 8, 20, 50])
+def test_a_limit_that_nobody_told_is_found_and_held_with_few_refusals(limit: int) -> None:
+    lane = Lane(LaneLimits(), NOW)
+    refused_at(lane, limit, range(30))
+    assert 0.7 * limit <= int(lane.window) <= limit + 1
+    later = refused_at(lane, limit, range(30, 430))
+    assert later < 0.02 * 400 * limit
+    assert 0.9 * limit <= int(lane.window) <= limit + 1
+
+
+def test_a_limit_that_was_raised_is_found_again() -> None:
+    lane = Lane(LaneLimits(), NOW)
+    refused_at(lane, 10, range(40))
+    refused_at(lane, 30, range(40, 440))
+    assert lane.window > 20
 
 
 def test_what_the_operator_set_is_never_exceeded() -> None:
@@ -145,6 +185,20 @@ def test_a_providers_headers_are_the_truth_less_what_went_since() -> None:
     offered(lane, 4, 5, 6)
     assert len(lane.admit(NOW + 1)) == 2
     assert lane.next_at(NOW + 1) == pytest.approx(NOW + 2)
+
+
+def test_headers_of_a_long_call_count_the_short_ones_that_came_and_went_meanwhile() -> None:
+    lane = Lane(LaneLimits(), NOW)
+    (long_one,) = offered(lane, 0)
+    lane.admit(NOW)
+    answered(lane, offered_and_sent(lane, 5), NOW)
+    lane.succeeded(long_one, NOW, (1, 1), RateLimits(requests_limit=60, requests_left=20))
+    assert lane.buckets["requests"].level == pytest.approx(15)
+
+
+def offered_and_sent(lane: Lane, count: int) -> list[Ticket]:
+    offered(lane, *range(1, count + 1))
+    return lane.admit(NOW)
 
 
 def test_a_provider_may_say_less_than_the_operator_and_not_more() -> None:
