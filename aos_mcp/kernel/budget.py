@@ -24,6 +24,7 @@ MICRO = 1_000_000
 OUTPUT_TOKENS_MIN = 256
 """A turn that may not even write this much is not worth its prompt."""
 ONE_TURN = Usage(turns=1)
+ONE_TOOL_CALL = Usage(tool_calls=1)
 
 
 def microusd(usd: float | None) -> int | None:
@@ -211,15 +212,7 @@ def reserve(tx: Transaction, account: str, reservation_id: str, *, cost_microusd
 
     The turn is charged here and now: calls under way side by side must not share the last one.
     """
-    for link in tx.account_chain(account):
-        tx.account_put(
-            replace(
-                link,
-                used=link.used + ONE_TURN,
-                reserved_microusd=link.reserved_microusd + cost_microusd,
-                reserved_tokens=link.reserved_tokens + tokens,
-            )
-        )
+    tx.account_add(account, ONE_TURN, reserved_microusd=cost_microusd, reserved_tokens=tokens)
     tx.reservation_insert(
         Reservation(reservation_id=reservation_id, account=account, microusd=cost_microusd, tokens=tokens, at=at)
     )
@@ -234,15 +227,8 @@ def settle(tx: Transaction, reservation_id: str, used: Usage) -> None:
     held = tx.reservation_take(reservation_id)
     if held is None:
         raise Conflict("This reservation was settled before.", "Nothing needs to be done.")
-    for link in tx.account_chain(held.account):
-        tx.account_put(
-            replace(
-                link,
-                used=link.used + replace(used, turns=used.turns - ONE_TURN.turns),
-                reserved_microusd=link.reserved_microusd - held.microusd,
-                reserved_tokens=link.reserved_tokens - held.tokens,
-            )
-        )
+    charged = replace(used, turns=used.turns - ONE_TURN.turns)
+    tx.account_add(held.account, charged, reserved_microusd=-held.microusd, reserved_tokens=-held.tokens)
     tx.share_charge(Pid(held.account), units(used))
 
 
@@ -257,10 +243,8 @@ def count_tool_call(tx: Transaction, account: str) -> None:
     Raises:
         BudgetExhausted: one of them has none left.
     """
-    chain = tx.account_chain(account)
-    for link in chain:
+    for link in tx.account_chain(account):
         rest = left(link).tool_calls
         if rest is not None and rest < 1:
             raise _exhausted(link, "tool_calls", "0")
-    for link in chain:
-        tx.account_put(replace(link, used=link.used + Usage(tool_calls=1)))
+    tx.account_add(account, ONE_TOOL_CALL, reserved_microusd=0, reserved_tokens=0)

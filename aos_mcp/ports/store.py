@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from aos_mcp.abi.approval import Approval, ApprovalState, Grant
 from aos_mcp.abi.audit import AuditEntry, AuditHead, AuditRecord
-from aos_mcp.abi.budget import Account, Reservation
+from aos_mcp.abi.budget import Account, Reservation, Usage
 from aos_mcp.abi.handle import Digest, PageId, Pid
 from aos_mcp.abi.journal import Checkpoint, Step
 from aos_mcp.abi.message import Message
@@ -113,6 +113,10 @@ class Transaction(QueueTransaction, Protocol):
 
     def account_put(self, account: Account) -> None:
         """Replace the account."""
+        ...
+
+    def account_add(self, account: str, used: Usage, *, reserved_microusd: int, reserved_tokens: int) -> None:
+        """Add to what the account and all its ancestors have used and set aside; amounts may be negative."""
         ...
 
     def accounts_get(self, accounts: Sequence[str]) -> Mapping[str, Account]:

@@ -141,6 +141,16 @@ def account_values(account: Account) -> Values:
         "limit_turns": limit.turns,
         "limit_tool_calls": limit.tool_calls,
         "limit_wall_s": limit.wall_s,
+        **usage_values(used),
+        "reserved_microusd": account.reserved_microusd,
+        "reserved_tokens": account.reserved_tokens,
+        "opened_at": account.opened_at,
+    }
+
+
+def usage_values(used: Usage) -> Values:
+    """Lay what was used out in an account's columns."""
+    return {
         "used_input_tokens": used.input_tokens,
         "used_cached_tokens": used.cached_tokens,
         "used_written_tokens": used.written_tokens,
@@ -148,9 +158,6 @@ def account_values(account: Account) -> Values:
         "used_microusd": used.microusd,
         "used_turns": used.turns,
         "used_tool_calls": used.tool_calls,
-        "reserved_microusd": account.reserved_microusd,
-        "reserved_tokens": account.reserved_tokens,
-        "opened_at": account.opened_at,
     }
 
 

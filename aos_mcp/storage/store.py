@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from aos_mcp.abi.approval import Approval, ApprovalState, Grant
 from aos_mcp.abi.audit import AuditEntry, AuditHead, AuditRecord
-from aos_mcp.abi.budget import Account, Reservation
+from aos_mcp.abi.budget import Account, Reservation, Usage
 from aos_mcp.abi.errors import AosError, Conflict, LimitExceeded, NotFound, Unavailable
 from aos_mcp.abi.handle import Digest, PageId, Pid
 from aos_mcp.abi.journal import Checkpoint, Step
@@ -148,6 +148,13 @@ class StoreTransaction(NoteTransaction, QueueTransaction):
     def account_put(self, account: Account) -> None:
         if not self._at.execute("account_put", rows.account_values(account)):
             raise _missing("account", account.account)
+
+    def account_add(self, account: str, used: Usage, *, reserved_microusd: int, reserved_tokens: int) -> None:
+        values = rows.usage_values(used)
+        values |= {"account": account, "height_max": _CHAIN_HEIGHT_MAX}
+        values |= {"reserved_microusd": reserved_microusd, "reserved_tokens": reserved_tokens}
+        if not self._at.execute("account_add", values):
+            raise _missing("account", account)
 
     def accounts_get(self, accounts: Sequence[str]) -> Mapping[str, Account]:
         found = self._at.all("accounts_get", {"accounts": _texts(accounts)})

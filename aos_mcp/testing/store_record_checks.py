@@ -10,7 +10,7 @@ from dataclasses import replace
 import anyio
 
 from aos_mcp.abi.approval import ApprovalState, Grant
-from aos_mcp.abi.budget import Reservation
+from aos_mcp.abi.budget import Reservation, Usage
 from aos_mcp.abi.errors import AosError, Conflict, NotFound
 from aos_mcp.abi.handle import Digest, Pid
 from aos_mcp.abi.journal import Step, StepState
@@ -222,6 +222,34 @@ async def accounts_know_their_ancestors(open_store: OpenStore) -> None:
             await store.write(lambda tx: tx.account_put(an_account("x")))
         with refused(Conflict):
             await store.write(lambda tx: tx.account_insert(leaf))
+
+
+async def what_is_charged_to_an_account_is_charged_to_all_above_it(open_store: OpenStore) -> None:
+    """Amounts are added in the store, not written over what was read: no charge can be lost to another."""
+    root, leaf, other = an_account("root"), an_account("leaf", parent="root"), an_account("other", parent="root")
+    more = Usage(input_tokens=1, cached_tokens=2, written_tokens=3, output_tokens=4, microusd=5, turns=6, tool_calls=7)
+    async with open_store() as store:
+
+        def charge(tx: Transaction) -> None:
+            for account in (root, leaf, other):
+                tx.account_insert(account)
+            tx.account_add("leaf", more, reserved_microusd=8, reserved_tokens=9)
+
+        await store.write(charge)
+        for before in (root, leaf):
+            after = await store.read(lambda tx: tx.account_chain("leaf"))
+            assert after[before is root] == replace(
+                before,
+                used=before.used + more,
+                reserved_microusd=before.reserved_microusd + 8,
+                reserved_tokens=before.reserved_tokens + 9,
+            )
+        assert await store.read(lambda tx: tx.account_get("other")) == other
+        await store.write(lambda tx: tx.account_add("leaf", Usage(), reserved_microusd=-8, reserved_tokens=-9))
+        settled = await store.read(lambda tx: tx.account_get("leaf"))
+        assert settled == replace(leaf, used=leaf.used + more)
+        with refused(NotFound):
+            await store.write(lambda tx: tx.account_add("x", more, reserved_microusd=0, reserved_tokens=0))
 
 
 async def a_reservation_is_taken_once(open_store: OpenStore) -> None:
@@ -476,6 +504,7 @@ RECORD_CHECKS: tuple[Check, ...] = (
     a_prefix_finds_only_the_owners_pids,
     leases_are_renewed_without_a_new_version,
     accounts_know_their_ancestors,
+    what_is_charged_to_an_account_is_charged_to_all_above_it,
     a_reservation_is_taken_once,
     a_payload_is_kept_once_by_its_digest,
     steps_are_in_order,

@@ -13,16 +13,14 @@ INSERT INTO account (
 SELECT * FROM account WHERE account = :account;
 
 -- name: account_chain
-WITH RECURSIVE chain (account, height) AS (
-    SELECT account, 0 FROM account WHERE account = :account
+WITH RECURSIVE chain AS (
+    SELECT account.*, 0 AS height FROM account WHERE account = :account
     UNION ALL
-    SELECT parent.account, chain.height + 1
-    FROM chain
-    JOIN account AS child ON child.account = chain.account
-    JOIN account AS parent ON parent.account = child.parent
+    SELECT above.*, chain.height + 1
+    FROM chain JOIN account AS above ON above.account = chain.parent
     WHERE chain.height < :height_max
 )
-SELECT account.* FROM chain JOIN account ON account.account = chain.account ORDER BY chain.height;
+SELECT * FROM chain ORDER BY height;
 
 -- name: account_put
 UPDATE account SET
@@ -33,6 +31,28 @@ UPDATE account SET
     used_tool_calls = :used_tool_calls, reserved_microusd = :reserved_microusd, reserved_tokens = :reserved_tokens,
     opened_at = :opened_at
 WHERE account = :account;
+
+-- name: account_add
+UPDATE account SET
+    used_input_tokens = used_input_tokens + :used_input_tokens,
+    used_cached_tokens = used_cached_tokens + :used_cached_tokens,
+    used_written_tokens = used_written_tokens + :used_written_tokens,
+    used_output_tokens = used_output_tokens + :used_output_tokens,
+    used_microusd = used_microusd + :used_microusd,
+    used_turns = used_turns + :used_turns,
+    used_tool_calls = used_tool_calls + :used_tool_calls,
+    reserved_microusd = reserved_microusd + :reserved_microusd,
+    reserved_tokens = reserved_tokens + :reserved_tokens
+WHERE account IN (
+    WITH RECURSIVE chain (account, height) AS (
+        VALUES (:account, 0)
+        UNION ALL
+        SELECT account.parent, chain.height + 1
+        FROM chain JOIN account ON account.account = chain.account
+        WHERE account.parent IS NOT NULL AND chain.height < :height_max
+    )
+    SELECT account FROM chain
+);
 
 -- name: accounts_get
 SELECT * FROM account WHERE account IN (SELECT value FROM json_each(:accounts));
