@@ -29,6 +29,8 @@ WINDOW_CUT = 0.7
 """What is left of the window after a refusal; of those that were on the wire together only the first cuts it."""
 HOLD, HOLD_MAX = 64, 1_024
 """Answers that must come before a window that was found is tried wider; twice as many each time that is refused."""
+NEAR = 1.5
+"""A limit that is so near to the window is one of places."""
 MINUTE_S = 60.0
 BREAKER_FAILURES = 5
 """Calls in a row that a provider failed without an answer, until it is left alone."""
@@ -63,8 +65,6 @@ class Ticket:
     output_tokens_max: int
     reserved: dict[str, float] = field(default_factory=dict)
     sent_at: float | None = None
-    together: int = 0
-    """Calls in flight when it went, itself among them."""
     needed: dict[str, float] = field(default_factory=dict)
     """What it was taken for when it went, also where no bucket was known yet."""
     spent: dict[str, float] = field(default_factory=dict)
@@ -151,10 +151,10 @@ class Lane:
         self._cut_at = float("-inf")
         self._steep = True
         """Nothing was refused yet."""
-        self._answered = 0
-        """The most calls that were in flight together when one of them went that was answered."""
-        self._hold = 0
-        self._hold_next = HOLD
+        self._was = self._least = self._held = self.window
+        """Before the last refusals, what they may narrow it to at most, and what they did."""
+        self._hold, self._hold_next = 0, HOLD
+        """Answers until the window is tried wider, and until it is after the next refusal."""
         self._spent = dict.fromkeys(BUCKETS, 0.0)
         """Since the lane was made; calls that are over count as what they used."""
         self._outputs: deque[int] = deque(maxlen=OUTPUT_SAMPLES)
@@ -214,7 +214,6 @@ class Lane:
         self._outputs.append(used[1])
         if self.buckets and len(self._outputs) >= OUTPUT_SAMPLES_MIN:
             self._usual_output = sorted(self._outputs)[len(self._outputs) * 9 // 10]
-        self._answered = max(self._answered, ticket.together)
         # Wider only where the width was what held calls back.
         if len(self.in_flight) + 1 >= int(self.window) and (ticket.sent_at or 0.0) > self._cut_at:
             self._widen()
@@ -226,9 +225,8 @@ class Lane:
         """Settle a call that failed. With `retry_at`, nothing goes before it."""
         # What a provider refused it did not count as tokens; the request it did.
         self._end(ticket, now, {"requests": 1, "input_tokens": 0, "output_tokens": 0, "tokens": 0})
-        if fault in CROWDED and (ticket.sent_at or 0.0) > self._cut_at:
-            self._narrow(ticket)
-            self._cut_at = now
+        if fault in CROWDED:
+            self._narrow(ticket, fault, now)
         if fault in DOWN:
             self.breaker.failed(now)
         else:
@@ -246,19 +244,24 @@ class Lane:
             grown = 1.0 if self._steep else 1 / self.window
         self.window = min(self.window_max, self.window + grown)
 
-    def _narrow(self, ticket: Ticket) -> None:
+    def _narrow(self, ticket: Ticket, fault: ModelFault, now: float) -> None:
         """Take a refusal into the window.
 
-        Refused beside more calls than were ever answered together: there is the limit, and the window is held below it.
-        Refused beside fewer: the limit is another one, or has changed, and the window is cut by a part.
+        By one at least, and by a part at most for all calls that were on the wire together: down to what is left on the
+        wire when their refusals are in, which is about what the provider has places for. Where that is near the window,
+        the limit is found, and the window holds before it is tried wider. Where not, the limit is of another kind.
         """
-        self._steep = False
-        if 0 < self._answered < ticket.together and self._answered > self.window * WINDOW_CUT:
-            self.window = float(self._answered)
-            self._hold, self._hold_next = self._hold_next, min(HOLD_MAX, 2 * self._hold_next)
-            return
-        self.window = max(1.0, self.window * WINDOW_CUT)
-        self._answered, self._hold, self._hold_next = 0, 0, HOLD
+        if (ticket.sent_at or 0.0) > self._cut_at:
+            failed_probe = not self._steep and self._held < self.window <= self._held + NEAR
+            self._hold_next = min(HOLD_MAX, 2 * self._hold_next) if failed_probe else HOLD
+            self._hold, self._steep, self._cut_at = self._hold_next, False, now
+            self._least, self._was = max(1.0, self.window * WINDOW_CUT), self.window
+            self.window = max(self._least, self.window - 1)
+        overloaded = fault is ModelFault.OVERLOAD
+        left = self._least if overloaded else float(len(self.in_flight))
+        self._held = self.window = max(self._least, min(self.window, left))
+        if overloaded or self.window < self._was - NEAR:
+            self._hold = 0
 
     def abandoned(self, ticket: Ticket, now: float) -> None:
         """Settle a call that was cut by its own caller: it says nothing of the provider."""
@@ -311,7 +314,6 @@ class Lane:
             self._spent[name] += amount
         ticket.spent = dict(self._spent)
         self.in_flight.add(ticket)
-        ticket.together = len(self.in_flight)
 
     def _end(self, ticket: Ticket, now: float, used: dict[str, float]) -> None:
         self.in_flight.discard(ticket)
