@@ -96,6 +96,9 @@ class StubModels:
         """See `ports.Models`."""
         return next(iter(self._models))
 
+    def warm(self, name: str) -> None:
+        """See `ports.Models`."""
+
     def providers(self) -> Sequence[tuple[str, bool]]:
         """See `ports.Models`."""
         return [(PROVIDER, True)]

@@ -1,10 +1,10 @@
 """A lane: how many calls one key group gets at once, when, and in which order. A state machine without a clock.
 
 A key group is what a provider limits together: one provider with one key. Four things bound a lane. The *window* is the
-number of calls in flight: doubled until the first refusal, then held where the provider had answered, tried one wider
-now and then, and cut by a part where what is refused had been answered before. *Buckets* hold requests and tokens a
-minute, reserved before a call and settled after. A provider that says "wait" *parks* the lane, not the agents. A
-*breaker* leaves a provider alone that fails without a word, and tries it again with one call.
+number of calls in flight: doubled until the first refusal, then held where the provider still answers and tried one
+wider now and then; cut by a part where the limit is of another kind. *Buckets* hold requests and tokens a minute,
+reserved before a call and settled after. A provider that says "wait" *parks* the lane, not the agents. A *breaker*
+leaves a provider alone that fails without a word, and tries it again with one call.
 
 Whoever may go, goes, in the order of `Ticket.order`; nothing waits for a batch to fill. The same code runs under the
 kernel, under the simulator and under the property tests: time comes in as an argument, in seconds, and nothing is drawn
