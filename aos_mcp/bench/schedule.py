@@ -39,21 +39,27 @@ _PACED = Provider(slots=64, requests_per_min=120)
 READY = 2_000
 PICKS = 20
 
-Contestant = tuple[str, Callable[[int], Guess | None]]
+SLICE_TOKENS = 64
+"""What a call writes before it may be preempted; as the kernel has it by default."""
+
+Contestant = tuple[str, Callable[[int], Guess | None], int | None]
 
 
 def _unknown(_: int) -> Guess | None:
     return None
 
 
+OURS = ("default", "default, preemptive")
+
 CONTESTANTS: Mapping[str, Contestant] = {
-    CALL_FIFO: ("rr", _unknown),
-    "agents, oldest first": ("fifo", _unknown),
-    "priority": ("priority", _unknown),
-    "default, sizes unknown": ("default", _unknown),
-    "default": ("default", lambda seed: Hints(GUESS_SPREAD, seed)),
-    "default, sizes known within 3.3 x": ("default", lambda seed: Hints(WIDE_SPREAD, seed)),
-    "clairvoyant": (CLAIRVOYANT, _unknown),
+    CALL_FIFO: ("rr", _unknown, None),
+    "agents, oldest first": ("fifo", _unknown, None),
+    "priority": ("priority", _unknown, None),
+    "default, sizes unknown": ("default", _unknown, None),
+    "default": ("default", lambda seed: Hints(GUESS_SPREAD, seed), None),
+    "default, preemptive": ("default", lambda seed: Hints(GUESS_SPREAD, seed), SLICE_TOKENS),
+    "default, sizes known within 3.3 x": ("default", lambda seed: Hints(WIDE_SPREAD, seed), None),
+    "clairvoyant": (CLAIRVOYANT, _unknown, None),
 }
 
 
@@ -73,8 +79,11 @@ def run(traces: Path | None) -> list[Figure]:
 def play(jobs: Mapping[int, Sequence[Job]], provider: Provider) -> Mapping[str, Sequence[Run]]:
     """Run each contestant on the jobs of each seed."""
     return {
-        name: [Simulation(own, provider, policy, seed=seed, guess=guess(seed)).run() for seed, own in jobs.items()]
-        for name, (policy, guess) in CONTESTANTS.items()
+        name: [
+            Simulation(own, provider, policy, seed=seed, guess=guess(seed), slice_tokens=slice_tokens).run()
+            for seed, own in jobs.items()
+        ]
+        for name, (policy, guess, slice_tokens) in CONTESTANTS.items()
     }
 
 
@@ -92,7 +101,7 @@ def _figures(played: Mapping[str, Sequence[Run]], what: str, *, targets: bool) -
                     name=f"{what}: {kind or 'mean'} completion, {name}",
                     value=mean([run.mean_s(kind) for run in runs]),
                     unit="s",
-                    target=wanted.get(kind, "-") if name == "default" else "-",
+                    target=wanted.get(kind, "-") if name in OURS else "-",
                     baseline=CALL_FIFO,
                     baseline_value=baseline,
                 )

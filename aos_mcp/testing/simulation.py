@@ -22,11 +22,14 @@ from aos_mcp.abi.errors import ModelFault
 from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.process import Candidate, sched_class
 from aos_mcp.kernel.lane import Bucket, Lane, LaneLimits, Ticket
+from aos_mcp.kernel.preemption import Lengths, UnderWay, victim
 from aos_mcp.kernel.retry import GiveUp, Wait, counted, judge
 from aos_mcp.kernel.scheduler import OUTPUT_WEIGHT, Shares, choose, units
 
 CLAIRVOYANT = "srpt"
 """Shortest remaining work first, by one who knows the future: what no policy can be, as a bound."""
+LOOK_AGAIN_S = 0.5
+"""While somebody waits, it is asked this often whether a generation should give its place away."""
 OUTPUT_TOKENS_ASKED = 8_192
 """What each call may write at most, as an agent's turn asks for."""
 
@@ -80,6 +83,8 @@ class Provider:
     tokens_per_min: int | None = None
     tells: bool = False
     """Each answer says what is left of its limits."""
+    continues: bool = True
+    """It goes on from what a call that was cut had written."""
 
     def call_s(self, fresh_tokens: float, cached_tokens: float, output_tokens: float) -> float:
         """Return how long a call takes when nothing is in its way."""
@@ -98,6 +103,12 @@ class Agent:
     """Of those, what the provider has seen before."""
     done: int = 0
     """Acts that are over."""
+    written: int = 0
+    """Of its next act, what was written and kept before its call was cut."""
+    cuts: int = 0
+    """How often that was."""
+    sent: int = 0
+    """Numbers its calls."""
     ready_at: float = 0.0
     served: float = 0.0
     """Units it was charged."""
@@ -136,7 +147,7 @@ class Agent:
     def call_s(self, provider: Provider) -> float:
         """Return how long its next call takes on the wire."""
         fresh = self.fresh(provider)
-        return provider.call_s(fresh, self.context - fresh, self.act.output_tokens)
+        return provider.call_s(fresh, self.context - fresh, self.act.output_tokens - self.written)
 
     def left_s(self, provider: Provider) -> float:
         """Return about how long all its calls that are not over take on the wire."""
@@ -205,6 +216,8 @@ class Run:
     """Calls that were refused or broke off, and were made again."""
     idle_s: float = 0.0
     """Time in which a place was free, the provider open, and somebody ready: none, if the scheduler conserves work."""
+    preempted: int = 0
+    """Calls that gave their place away; what they had written was kept, or was next to nothing."""
     in_flight_max: int = 0
 
     def of_kind(self, kind: str | None = None) -> list[Agent]:
@@ -246,6 +259,7 @@ class Simulation:
         seed: int = 0,
         known: LaneLimits | None = None,
         guess: Guess | None = None,
+        slice_tokens: int | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -256,7 +270,12 @@ class Simulation:
             seed: of the provider's failures.
             known: what the kernel is told of the provider's limits; its places unless given.
             guess: what the scheduler takes an agent's size for; nothing is known of it unless given.
+            slice_tokens: what a call writes before it may be preempted; none is unless given.
         """
+        self._slice_tokens = slice_tokens
+        self._under_way: dict[Pid, tuple[UnderWay, float]] = {}
+        """Generations on the wire, and when their first token comes."""
+        self._lengths = Lengths()
         self._provider, self._policy = provider, policy
         self._chance = random.Random(seed)
         self._lane = Lane(known or LaneLimits(concurrency=provider.slots), 0.0)
@@ -284,6 +303,7 @@ class Simulation:
                 heapq.heappop(self._events)[2]()
             self._choose()
             self._send()
+            self._preempt()
         return self._run
 
     def _pass_time(self, to: float) -> None:
@@ -372,13 +392,65 @@ class Simulation:
             after_s = took_s * self._chance.random()
             self._at(self._now + after_s, partial(self._failed, agent, ticket, ModelFault.CUT_STREAM, None))
             return
-        agent.waits.append(self._now - agent.ready_at)
+        if not agent.cuts:
+            agent.waits.append(self._now - agent.ready_at)
+        if self._slice_tokens is not None:
+            self._watch(agent, ticket)
         limits = self._meter.told(self._now) if provider.tells else None  # headers go before the stream
-        self._at(self._now + took_s, partial(self._answered, agent, ticket, limits))
+        self._at(self._now + took_s, partial(self._answered, agent, ticket, limits, agent.sent))
+
+    def _preempt(self) -> None:
+        """Cut a generation where somebody of a better class waits and it pays; look again while somebody waits."""
+        if self._slice_tokens is None or not self._ready or self._lane.room(self._now):
+            return
+        for one, first_token_at in self._under_way.values():
+            if self._now >= first_token_at:
+                one.first_token_at = first_token_at
+                one.written_tokens = (self._now - first_token_at) * self._provider.output_per_s
+        under_way = [one for one, _ in self._under_way.values()]
+        best = min(sched_class(agent.job.priority) for agent in self._ready.values())
+        chosen = victim(under_way, best, self._now, self._slice_tokens)
+        if chosen is not None:
+            chosen.cut()
+        elif any(one.sched_class > best for one in under_way):
+            self._at(self._now + LOOK_AGAIN_S, lambda: None)
+
+    def _watch(self, agent: Agent, ticket: Ticket) -> None:
+        """Put a generation on the list of those that may be preempted."""
+        provider, act = self._provider, agent.act
+        likely = self._lengths.expected(agent.job.kind, "", OUTPUT_TOKENS_ASKED) - agent.written
+        one = UnderWay(
+            sched_class=sched_class(agent.job.priority),
+            sent_at=self._now,
+            likely_tokens=max(1.0, likely),
+            continues=provider.continues,
+            may_pay=True,
+            times=agent.cuts,
+            cut=partial(self._cut, agent, ticket),
+        )
+        writing_s = (act.output_tokens - agent.written) / provider.output_per_s
+        self._under_way[agent.job.pid] = one, self._now + agent.call_s(provider) - writing_s
+
+    def _cut(self, agent: Agent, ticket: Ticket) -> None:
+        """Take a generation off the wire; what it wrote is kept where the provider goes on from it."""
+        one, _ = self._under_way[agent.job.pid]
+        provider, wrote = self._provider, int(one.written_tokens)
+        fresh = round(agent.fresh(provider))
+        self._over(agent, units(Usage(input_tokens=fresh, output_tokens=wrote)))
+        self._lane.abandoned(ticket, self._now)
+        self._run.preempted += 1
+        agent.cuts += 1
+        agent.sent += 1  # the answer that was on its way is not waited for
+        if provider.continues:
+            agent.written += wrote
+            agent.known = agent.context = agent.context + wrote
+        self._ready[agent.job.pid] = agent
+        self._at(self._now, lambda: None)  # its place is free
 
     def _over(self, agent: Agent, used: float) -> None:
         """Take a call off the wire, and put right what was charged for it."""
         del self._running[agent.job.pid]
+        self._under_way.pop(agent.job.pid, None)
         agent.served += used
         self._shares.charge(agent.job.owner, agent.job.pid, used - agent.expected)
 
@@ -399,17 +471,20 @@ class Simulation:
         self._lane.failed(ticket, self._now, fault, retry_at=retry_at if parks else None, limits=None)
         self._at(self._now if parks else retry_at, partial(self._ready.__setitem__, agent.job.pid, agent))
 
-    def _answered(self, agent: Agent, ticket: Ticket, limits: RateLimits | None) -> None:
+    def _answered(self, agent: Agent, ticket: Ticket, limits: RateLimits | None, number: int) -> None:
+        if number != agent.sent:
+            return  # it was cut
         act, provider = agent.act, self._provider
-        fresh = round(agent.fresh(provider))
-        self._over(agent, units(Usage(input_tokens=fresh, output_tokens=act.output_tokens)))
-        self._lane.succeeded(ticket, self._now, (round(agent.context), act.output_tokens), limits)
+        fresh, written = round(agent.fresh(provider)), act.output_tokens - agent.written
+        self._over(agent, units(Usage(input_tokens=fresh, output_tokens=written)))
+        self._lengths.learn(agent.job.kind, "", act.output_tokens)
+        self._lane.succeeded(ticket, self._now, (round(agent.context), written), limits)
         self._run.calls += 1
-        agent.alone_s += agent.call_s(provider)
-        agent.known = agent.context = min(float(provider.context_tokens), agent.context + act.output_tokens)
+        agent.alone_s += agent.call_s(provider) + agent.written / provider.output_per_s
+        agent.known = agent.context = min(float(provider.context_tokens), agent.context + written)
         agent.context = min(float(provider.context_tokens), agent.context + act.result_tokens)
         agent.left_units -= _units_of(act)
-        agent.done += 1
+        agent.done, agent.written, agent.cuts, agent.sent = agent.done + 1, 0, 0, agent.sent + 1
         if agent.done == len(agent.job.acts):
             agent.finished_at = self._now
             self._guess.learn(agent)

@@ -77,6 +77,35 @@ def test_a_provider_that_only_says_wait_loses_no_agent(
     assert all(agent.finished_at is not None for agent in run.agents)
 
 
+@given(workloads(), sound, st.booleans(), st.integers(1, 300), seeds)
+@settings(deadline=None, max_examples=60)
+def test_a_call_that_gives_its_place_away_is_still_answered_once_and_whole(
+    jobs: list[Job], provider: Provider, continues: bool, slice_tokens: int, seed: int
+) -> None:
+    provider = replace(provider, continues=continues)
+    run = Simulation(jobs, provider, "default", seed=seed, guess=Hints(0.5, seed), slice_tokens=slice_tokens).run()
+    assert all(agent.finished_at is not None for agent in run.agents)
+    assert run.calls == sum(len(job.acts) for job in jobs)
+    assert run.sent == run.calls + run.preempted
+    assert run.idle_s == pytest.approx(0.0, abs=1e-6)
+    assert run.in_flight_max <= provider.slots
+
+
+def test_preemption_pays_for_those_who_wait_behind_long_generations() -> None:
+    def job(name: str, priority: int, outputs: int, at: float) -> Job:
+        act = Act(outputs, 0, 0.0)
+        return Job(pid=Pid(name), kind=name, priority=priority, created_at=at, context_tokens=10, acts=(act,))
+
+    jobs = [job("p_long", 90, 6_000, 0.0), job("p_short", 10, 60, 20.0)]
+    ends = {}
+    for slice_tokens in (None, 64):
+        run = Simulation(jobs, Provider(slots=1), "default", slice_tokens=slice_tokens).run()
+        ends[slice_tokens] = {agent.job.pid: agent.turnaround_s for agent in run.agents}
+        assert run.preempted == (slice_tokens is not None)
+    assert ends[64][Pid("p_short")] < 0.1 * ends[None][Pid("p_short")]
+    assert ends[64][Pid("p_long")] < 1.1 * ends[None][Pid("p_long")], "what it had written was kept"
+
+
 @given(workloads(), sound, policies, seeds)
 @settings(deadline=None, max_examples=60)
 def test_no_place_is_free_while_somebody_waits(jobs: list[Job], provider: Provider, policy: str, seed: int) -> None:
