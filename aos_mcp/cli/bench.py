@@ -14,7 +14,9 @@ from aos_mcp.cli.failure import CliError
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="start, syscall, llm, schedule, paging, search, or all")] = "all",
+    name: Annotated[
+        str, typer.Argument(help="start, syscall, checkpoint, llm, schedule, paging, search, or all")
+    ] = "all",
     traces: Annotated[
         Path | None, typer.Option("--traces", help="Also play this file; which forms there are is in docs/bench.md.")
     ] = None,
