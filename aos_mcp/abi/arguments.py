@@ -145,6 +145,7 @@ class SearchPagesArgs(Args):
     since: Annotated[float, Field(description="seconds since the epoch")] | None = None
     until: float | None = None
     namespace: Annotated[Namespace | None, Field(description="of notes")] = None
+    label: Annotated[Text | None, Field(max_length=128, description="made from, e.g. mount:git")] = None
 
 
 class CheckpointArgs(Args):

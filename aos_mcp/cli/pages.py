@@ -82,11 +82,14 @@ def page_search(
     pid: OfPid = None,
     kind: Annotated[PageKind | None, typer.Option("--kind")] = None,
     namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Notes of this namespace only.")] = None,
+    label: Annotated[str | None, typer.Option("--label", "-l", help="What was made from this source only.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Search pages, in the window or out of it."""
     with session.kernel(as_json) as client:
-        answer = client.call("search_pages", {"query": query, "k": k, "pid": pid, "kind": kind, "namespace": namespace})
+        answer = client.call(
+            "search_pages", {"query": query, "k": k, "pid": pid, "kind": kind, "namespace": namespace, "label": label}
+        )
         output.show(answer, as_json, _hits)
 
 

@@ -256,6 +256,7 @@ class Transaction(QueueTransaction, Protocol):
         since: float | None = None,
         until: float | None = None,
         namespace: str | None = None,
+        label: str | None = None,
         reader: str | None = None,
         limit: int,
     ) -> list[PageHit]:
@@ -266,9 +267,9 @@ class Transaction(QueueTransaction, Protocol):
         tree and the owner's long-term memory, `source` to what one wrote, `since` (included) and `until` (excluded) to
         a span of creation times. A page without a vector is found by its words.
 
-        `namespace` narrows to its notes. Notes in a private namespace (`abi.note.PRIVATE_MARK`) other than `reader` are
-        hidden, unless `reader` is None. A note that was superseded is hidden, unless it still held at `until`. Linked
-        notes are found by one another.
+        `label` narrows to what was made from that source, `namespace` to its notes. Notes in a private namespace
+        (`abi.note.PRIVATE_MARK`) other than `reader` are hidden, unless `reader` is None. A note that was superseded is
+        hidden, unless it still held at `until`. Linked notes are found by one another.
         """
         ...
 

@@ -31,7 +31,7 @@ class Within:
     """Bounds of a search, see `ports.Transaction.page_search`. None is no bound.
 
     `contexts`: the pids whose pages are meant, and with `memory` those of nobody too. `only`: the pages, by serial, of
-    one namespace.
+    one namespace or label.
     """
 
     owner: str

@@ -27,7 +27,7 @@ WEIGHTS = Weights()
 
 def no_bounds(owner: str) -> Bounds:
     """Return the bounds of a search that are only an owner's; None is no bound."""
-    others = ("pid", "kind", "program", "source", "since", "until", "namespace", "reader")
+    others = ("pid", "kind", "program", "source", "since", "until", "namespace", "label", "reader")
     return {"owner": owner} | dict.fromkeys(others)
 
 
@@ -52,7 +52,10 @@ class Nearest:
         matrix = self._followed(at, near)
         if matrix is None:
             return {}
-        only = [row["page"] for row in at.all("note_members", bounds)] if bounds["namespace"] else None
+        only = {row["page"] for row in at.all("note_members", bounds)} if bounds["namespace"] else None
+        if bounds["label"]:
+            labelled = {row["serial"] for row in at.all("page_labelled", bounds)}
+            only = labelled if only is None else only & labelled
         within = Within(
             **{name: bounds[name] for name in ("owner", "kind", "source", "since", "until")},  # type: ignore[arg-type]
             contexts=_members(at, bounds),

@@ -343,6 +343,7 @@ class StoreTransaction(NoteTransaction, QueueTransaction):
         since: float | None = None,
         until: float | None = None,
         namespace: str | None = None,
+        label: str | None = None,
         reader: str | None = None,
         limit: int,
     ) -> list[PageHit]:
@@ -355,6 +356,7 @@ class StoreTransaction(NoteTransaction, QueueTransaction):
             "since": since,
             "until": until,
             "namespace": namespace,
+            "label": label,
             "reader": reader,
         }
         found = retrieval.find(self._at, self._nearest, query, near, bounds, limit)

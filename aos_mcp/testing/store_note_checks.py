@@ -129,8 +129,29 @@ async def changes_to_notes_are_kept_in_order_until_they_are_undone(open_store: O
             await store.write(lambda tx: tx.note_link_put(replace(link, target=link.source)))
 
 
+async def what_was_made_from_a_source_is_found_by_its_label(open_store: OpenStore) -> None:
+    """By words and by vectors; a label is one of a set, and found whole."""
+    north = struct.pack("<2f", 1, 0)
+    async with open_store() as store:
+
+        def insert(tx: Transaction) -> None:
+            for name, labels in (("pg_git", ("host", "mount:git")), ("pg_github", ("mount:github",)), ("pg_none", ())):
+                tx.page_insert(replace(a_page(name), labels=labels), "the owl hunts")
+                tx.vector_put(PageId(name), "compass", [north])
+
+        await store.write(insert)
+
+        def look(tx: Transaction) -> None:
+            for near in (None, Vector("compass", north)):
+                assert _ids(tx.page_search("owl", owner=OWNER, near=near, label="mount:git", limit=9)) == ["pg_git"]
+                assert tx.page_search("owl", owner=OWNER, near=near, label="mount", limit=9) == []
+
+        await store.read(look)
+
+
 NOTE_CHECKS: tuple[Check, ...] = (
     notes_read_back_as_written,
     notes_are_found_where_and_while_they_hold,
     changes_to_notes_are_kept_in_order_until_they_are_undone,
+    what_was_made_from_a_source_is_found_by_its_label,
 )

@@ -165,6 +165,7 @@ async def search(call: Call, args: a.SearchPagesArgs) -> r.SearchPagesResult:
             source=args.source,
             since=args.since,
             until=args.until,
+            label=args.label,
             namespace=notes.stored_name(args.namespace, own) if args.namespace else None,
             reader=notes.reader_of(own),
             limit=args.k,

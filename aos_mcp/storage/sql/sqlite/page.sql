@@ -199,6 +199,7 @@ SELECT found.serial, found.score, (
         :namespace IS NULL
         OR EXISTS (SELECT 1 FROM note WHERE note.page = page.serial AND note.namespace = :namespace)
     )
+    AND (:label IS NULL OR EXISTS (SELECT 1 FROM json_each(page.labels) AS one WHERE one.value = :label))
     AND NOT EXISTS (
         SELECT 1 FROM note WHERE note.page = page.serial AND (
             (:reader IS NOT NULL AND substr(note.namespace, 1, 1) = '~' AND note.namespace <> :reader)
@@ -235,6 +236,7 @@ WHERE page_text MATCH :match AND page.owner = :owner
         :namespace IS NULL
         OR EXISTS (SELECT 1 FROM note WHERE note.page = page.serial AND note.namespace = :namespace)
     )
+    AND (:label IS NULL OR EXISTS (SELECT 1 FROM json_each(page.labels) AS one WHERE one.value = :label))
     AND NOT EXISTS (
         SELECT 1 FROM note WHERE note.page = page.serial AND (
             (:reader IS NOT NULL AND substr(note.namespace, 1, 1) = '~' AND note.namespace <> :reader)
@@ -278,6 +280,7 @@ WHERE page.owner = :owner
         :namespace IS NULL
         OR EXISTS (SELECT 1 FROM note WHERE note.page = page.serial AND note.namespace = :namespace)
     )
+    AND (:label IS NULL OR EXISTS (SELECT 1 FROM json_each(page.labels) AS one WHERE one.value = :label))
     AND NOT EXISTS (
         SELECT 1 FROM note WHERE note.page = page.serial AND (
             (:reader IS NOT NULL AND substr(note.namespace, 1, 1) = '~' AND note.namespace <> :reader)
@@ -291,3 +294,8 @@ SELECT page.* FROM json_each(:serials) AS wanted JOIN page ON page.serial = want
 
 -- name: page_contexts
 SELECT member FROM context WHERE program = :program;
+
+-- name: page_labelled
+SELECT page.serial FROM page
+WHERE page.owner = :owner AND page.labels <> '[]'
+    AND EXISTS (SELECT 1 FROM json_each(page.labels) AS one WHERE one.value = :label);
