@@ -434,8 +434,17 @@ class ContextResult(Result):
     resident_tokens: int
     window_tokens: int
     faults: int
+    """How often a page that had left was asked for;"""
+    refaults: int
+    """of these, how often not for the first time;"""
+    garbage: int
+    """pages that left and were not asked for since."""
     thrash: float
-    """How much of what left is asked for again, lately: 0 is ordinary; above it less leaves, and only what must."""
+    """How much of what left is asked for again at once, lately: 0 is ordinary; above it less leaves."""
+    low_water: float
+    """The part of the window that a compaction comes down to now: more while the agent thrashes."""
+    hit_rate: float | None
+    """The part of all prompt tokens that was billed as read from the provider's cache; None before the first bill."""
     pages: list[PageRow]
 
 

@@ -74,11 +74,15 @@ def _text(process: Json, table: Json, turns: Sequence[Turn]) -> str:
         "agent": f"{process['name']} ({process['pid']})",
         "in the window": f"{table['resident_tokens']:,} of {table['window_tokens']:,} tokens",
         "left": f"{sum(page['tokens'] for page in table['pages'] if not page['resident']):,} tokens",
-        "faults": table["faults"],
+        "faults": f"{table['faults']}, {table['refaults']} of them again",
+        "never asked for": f"{table['garbage']} of the pages that left",
         "compactions": sum(turn.compacted for turn in turns),
     }
     if table["thrash"]:
-        facts["thrashing"] = f"{table['thrash']:.0%}: pages that left are asked for again; fewer leave until it calms"
+        mark = f"a compaction comes down to {table['low_water']:.0%} of the window only"
+        facts["thrashing"] = f"{table['thrash']:.0%}: pages are asked for as soon as they left; {mark}"
+    if table["hit_rate"] is not None:
+        facts["read from the cache"] = f"{table['hit_rate']:.0%} of all prompt tokens, as billed"
     if turns and turns[-1].cost_append_only:
         share = turns[-1].cost / turns[-1].cost_append_only
         facts["prompts so far"] = f"{share:.0%} of what they would cost if nothing had left (an estimate)"

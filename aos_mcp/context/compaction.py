@@ -47,7 +47,8 @@ THRASH_RAISE = 0.5  # so much of the way to the high one.
 
 # Handles.
 LISTED_MAX = 20  # In front of a cut; where more would stand, all are looked at again.
-LISTED_NEW = 12  # Behind it: those that are likeliest to save a search.
+LISTED_LEAST = 4  # Behind it, always: an agent that sees no handle does not know that there is something to ask for;
+LISTED_NEW = 12  # and so many where they are likely to save a search.
 
 
 def needs_compaction(resident_tokens: int, window_tokens: int, high_water: float) -> bool:
@@ -144,6 +145,20 @@ def thrash(pages: Sequence[Page]) -> float:
     return min(1.0, max(0.0, (back / THRASH_TURNS - THRASH_CALM) / (THRASH_WILD - THRASH_CALM)))
 
 
+def fault_counts(pages: Sequence[Page]) -> dict[str, int]:
+    """Return how often what left was asked for: `faults`; of these not for the first time: `refaults`; and `garbage`.
+
+    Garbage are pages that left and were never asked for. A copy that left again and is asked for is a refault.
+    """
+    left = [page for page in pages if page.left_why == LEFT_WHY]
+    again = sum(page.faults if page.origin is not None else max(0, page.faults - 1) for page in pages)
+    return {
+        "faults": sum(page.faults for page in pages),
+        "refaults": again,
+        "garbage": sum(not page.faults for page in left),
+    }
+
+
 def low_water_mark(pages: Sequence[Page], low_water: float, high_water: float) -> float:
     """Return the fraction of the window to come down to: nearer to the high-water mark while an agent thrashes."""
     return low_water + (high_water - low_water) * THRASH_RAISE * thrash(pages)
@@ -197,8 +212,9 @@ def _worth_listing(
         page.page_id: hazard.within(page, turns) * search - (prices.write + prices.read * turns) * handle_tokens(page)
         for page in behind
     }
-    ranked = sorted((page for page in behind if worth[page.page_id] > 0), key=lambda page: -worth[page.page_id])
-    return frozenset(page.page_id for page in (*before, *ranked[:LISTED_NEW]))
+    ranked = sorted(behind, key=lambda page: -worth[page.page_id])[:LISTED_NEW]
+    chosen = [page for place, page in enumerate(ranked) if place < LISTED_LEAST or worth[page.page_id] > 0]
+    return frozenset(page.page_id for page in (*before, *chosen))
 
 
 def _log_tokens(pages: Sequence[Page]) -> int:

@@ -53,6 +53,11 @@ class Generation:
         """What to do about the `ModelError` that `run` raised."""
         return self._call.verdict
 
+    @property
+    def counted(self) -> int:
+        """Tokens of the last prompt, as we count."""
+        return self._call.counted
+
     async def run(self, prompt: Prompt, *, process: Process | None) -> Completion:
         """Return the whole answer. `process` is the agent's; a call without one has no journal to go on from.
 

@@ -25,7 +25,7 @@ from aos_mcp.abi.process import Process, SchedClass
 from aos_mcp.context.fingerprint import fingerprint
 from aos_mcp.context.layout import encode_reply
 from aos_mcp.context.tokens import count
-from aos_mcp.kernel import budget, journal, table
+from aos_mcp.kernel import budget, counting, journal, table
 from aos_mcp.kernel.admission import Demand
 from aos_mcp.kernel.basis import encode_basis
 from aos_mcp.kernel.gate import error_body
@@ -91,6 +91,8 @@ class ModelCall:
         self._reservation = machine.entropy.handle("rs_")
         self._step: Step | None = None
         self._input_tokens = 0
+        self.counted = 0
+        """Tokens of the prompt, as we count."""
         self._written: list[str] = []
         self._counted = Usage()
         self._sent = False
@@ -107,6 +109,7 @@ class ModelCall:
             Preempted: its place was given to a call of a better class; what it wrote is in the journal.
         """
         machine = self._machine
+        self.counted = count_of(prompt)
         self._input_tokens = estimate(prompt)
         with anyio.CancelScope(shield=True):  # what is reserved is known here, so that it is given back
             prompt = await machine.store.write(lambda tx: self._reserve(tx, prompt, process))
@@ -206,6 +209,8 @@ class ModelCall:
     def settle(self, tx: Transaction, completion: Completion) -> None:
         """Charge what was used and finish the journal step, also where the process has ended meanwhile."""
         used = replace(completion.usage, turns=1)
+        if not completion.replayed:  # a recording counted some other prompt
+            counting.learn(tx, self._info, self.counted, used)
         budget.settle(tx, self._reservation, used)
         self._finish(tx, StepState.DONE, encode_reply(completion.reply))
         labels = self._machine.metrics.tokens.labels
@@ -354,16 +359,27 @@ def order_of(level: SchedClass, first_at: float) -> tuple[float, ...]:
 
 def estimate(prompt: Prompt) -> int:
     """Return a number of input tokens that a provider's own count should not exceed."""
+    carried = sum(attachment.tokens_max for turn in prompt.turns for attachment in turn.attachments)
+    return int(_words(prompt) * COUNT_SLACK) + _overhead(prompt) + carried
+
+
+def count_of(prompt: Prompt) -> int:
+    """Return how many tokens a prompt has, as we count."""
+    return _words(prompt) + _overhead(prompt)
+
+
+def _words(prompt: Prompt) -> int:
     parts = [prompt.system, prompt.output_schema or "", prompt.continuing]
     for turn in prompt.turns:
         parts += [turn.text, turn.reasoning, *(r.name + r.arguments for r in turn.requests)]
-    words = sum(count(part) for part in parts if part) + sum(_tool_tokens(tool) for tool in prompt.tools)
-    overhead = TURN_OVERHEAD_TOKENS * (len(prompt.turns) + len(prompt.tools) + 1)
-    carried = sum(attachment.tokens_max for turn in prompt.turns for attachment in turn.attachments)
-    return int(words * COUNT_SLACK) + overhead + carried
+    return sum(count(part) for part in parts if part) + sum(tool_tokens(tool) for tool in prompt.tools)
+
+
+def _overhead(prompt: Prompt) -> int:
+    return TURN_OVERHEAD_TOKENS * (len(prompt.turns) + len(prompt.tools) + 1)
 
 
 @lru_cache(maxsize=4_096)
-def _tool_tokens(tool: ToolSpec) -> int:
+def tool_tokens(tool: ToolSpec) -> int:
     """Count a tool's definition, once: the same ones are sent with every turn."""
     return count(f"{tool.name}{tool.description}{tool.input_schema}")

@@ -22,11 +22,12 @@ from aos_mcp.abi.message import Message
 from aos_mcp.abi.page import Page, PageKind
 from aos_mcp.abi.process import ExitCode, Process, ProcessState, Signal, sched_class
 from aos_mcp.context.layout import decode_reply, encode_reply, lay_out
-from aos_mcp.kernel import budget, journal, pages, paging, table
+from aos_mcp.context.tokens import count
+from aos_mcp.kernel import budget, counting, journal, pages, paging, table
 from aos_mcp.kernel.gate import Gate
 from aos_mcp.kernel.generation import Generation
 from aos_mcp.kernel.machine import TURN, Machine
-from aos_mcp.kernel.model_call import order_of
+from aos_mcp.kernel.model_call import order_of, tool_tokens
 from aos_mcp.kernel.requests import Requests, position_of
 from aos_mcp.kernel.retry import GiveUp, Next, Verdict, counted
 from aos_mcp.kernel.speech import CUT, FINISH, SYSTEM, tool_specs
@@ -40,6 +41,8 @@ BUDGET_HELD_S = 0.5
 MAIL_PER_TURN_MAX = 16
 OUTPUT_TOKENS_DEFAULT = 8_192
 """Of one turn; a model that needs more is asked to go on."""
+ROOM_PART = 4
+"""Tools and the kernel's text never leave pages less than this part of the window."""
 CUTS_MAX = 8
 """Replies in a row that end at the token limit; a model that goes on like this never says anything."""
 
@@ -149,7 +152,9 @@ class Quantum:
         window = min(info.context_tokens, machine.settings.context.window_tokens or info.context_tokens)
         wanted = min(OUTPUT_TOKENS_DEFAULT, info.output_tokens_max, window // 2)
         context = self._pager.context
-        cut = await self._pager.fit(window - wanted, info, tools)
+        fixed = count(SYSTEM) + sum(tool_tokens(tool) for tool in tools)
+        fits = await machine.store.read(lambda tx: counting.room(tx, info, window - wanted)) - fixed
+        cut = await self._pager.fit(max(fits, (window - wanted) // ROOM_PART), info, tools)
         table_ = list(context.table.pages)
 
         def compose(tx: Transaction) -> Prompt:
@@ -177,6 +182,8 @@ class Quantum:
         try:
             completion = await call.run(prompt, process=self._process)
         except ModelError as error:
+            if error.fault is ModelFault.CONTEXT_TOO_LONG:
+                await machine.store.write(lambda tx: counting.too_long(tx, info, call.counted))
             if error.fault is not ModelFault.CONTEXT_TOO_LONG or not await self._shrunk():
                 await self._fault(error, call.verdict)
             return None, ()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from aos_mcp.abi import arguments as a
 from aos_mcp.abi import results as r
+from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.errors import Invalid, LimitExceeded, NotFound
 from aos_mcp.abi.event import Event, EventKind
 from aos_mcp.abi.handle import PageId, Pid
@@ -13,7 +14,7 @@ from aos_mcp.abi.limits import PAGE_BYTES_MAX, RESULT_TOKENS_MAX
 from aos_mcp.abi.message import HOST
 from aos_mcp.abi.page import OUTSIDE, Page, PageHit, PageKind
 from aos_mcp.abi.process import Process
-from aos_mcp.context.compaction import thrash
+from aos_mcp.context.compaction import fault_counts, low_water_mark, thrash
 from aos_mcp.context.handle import short_id
 from aos_mcp.context.page_table import WHOLE_TOKENS_MAX, resident_tokens
 from aos_mcp.context.tokens import count
@@ -189,8 +190,8 @@ def _hit(tx: Transaction, hit: PageHit) -> r.HitResult:
 async def read_context(call: Call, args: a.PidArgs) -> r.ContextResult:
     """Show a page table."""
     process = await call.read(lambda tx: call.find(tx, args.pid))
-    own = call.machine.settings.context.window_tokens
-    window = own or (await call.machine.models.resolve(process.model).describe()).context_tokens
+    settings = call.machine.settings.context
+    window = settings.window_tokens or (await call.machine.models.resolve(process.model).describe()).context_tokens
 
     def work(tx: Transaction) -> r.ContextResult:
         rows = tx.page_table(process.pid)
@@ -198,9 +199,19 @@ async def read_context(call: Call, args: a.PidArgs) -> r.ContextResult:
             pid=process.pid,
             resident_tokens=resident_tokens([row for row in rows if row.position != OUTSIDE]),
             window_tokens=window,
-            faults=sum(row.faults for row in rows),
+            **fault_counts(rows),
             thrash=round(thrash(rows), 2),
+            low_water=round(low_water_mark(rows, settings.low_water, settings.high_water), 2),
+            hit_rate=_hit_rate(tx, process.pid),
             pages=[views.page(row) for row in rows],
         )
 
     return await call.read(work)
+
+
+def _hit_rate(tx: Transaction, pid: Pid) -> float | None:
+    """Return the part of a process's prompt tokens that was billed as read from a cache."""
+    account = tx.account_get(pid)
+    used = account.used if account is not None else Usage()
+    total = used.input_tokens + used.cached_tokens + used.written_tokens
+    return round(used.cached_tokens / total, 3) if total else None
