@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aos_mcp.bench import paging_speed
 from aos_mcp.bench.cache_model import ROWS, PriceRow
 from aos_mcp.bench.figures import Figure
 from aos_mcp.bench.pagers import PAGERS
@@ -78,6 +79,7 @@ def run(path: Path | None = None) -> list[Figure]:
     for row in ROWS:
         played = play(row, short_sessions(SEEDS[0]), (APPEND, OURS), window_part=None)
         figures.append(_against("9 to 41 steps that fit", played, APPEND, "<= 1.02 x"))
+    figures += paging_speed.run()
     for trace in load(path) if path is not None else ():
         for row in ROWS:
             figures += _long_figures(trace.name, play(row, [trace], _names(), window_part=WINDOW_PART))
