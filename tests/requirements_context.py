@@ -8,6 +8,8 @@ PAGING = "tests/kernel/test_paging.py::test_"
 LAYOUT = "tests/context/test_layout.py::test_"
 CUTS = "tests/context/test_compaction.py::test_"
 VICTIMS = "tests/context/test_replacement.py::test_"
+COUNTED = "tests/kernel/test_counting.py::test_"
+ROWS = "tests/context/test_page_table.py::test_"
 COUNTS = "tests/context/test_tokens.py::test_"
 DIALECTS = "tests/llm/test_dialects.py::test_"
 
@@ -68,5 +70,26 @@ CONTEXT: tuple[Requirement, ...] = (
         "At a compaction dynamic pages are re-sorted by access frequency, static ones first.",
         CUTS + "after_a_compaction_loose_pages_behind_the_hole_stand_by_use_and_turns_keep_their_order",
         "tests/bench/test_paging.py::test_sorting_by_use_at_every_call_costs_many_times_what_it_is_worth",
+    ),
+    kept(
+        "counts-corrected",
+        "6 context",
+        "Counts are corrected by what a provider bills, durably; the window is kept however wrong the first guess.",
+        COUNTED + "a_count_follows_what_the_provider_bills_and_outlives_the_kernel",
+        COUNTED + "the_window_is_kept_however_wrong_the_first_guess",
+    ),
+    kept(
+        "warm-tables",
+        "6 context",
+        "A page table is kept from turn to turn, and only what changed is read.",
+        ROWS + "a_table_into_which_only_changes_are_put_is_the_table_read_anew",
+    ),
+    kept(
+        "fault-kinds",
+        "6 context",
+        "Faults, refaults and garbage are counted apart; thrashing raises the low-water mark.",
+        ROWS + "faults_refaults_and_garbage_are_counted_apart",
+        CUTS + "thrashing_raises_the_low_water_mark",
+        CUTS + "what_is_asked_for_long_after_it_left_is_no_thrashing",
     ),
 )

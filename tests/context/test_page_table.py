@@ -1,9 +1,13 @@
 from dataclasses import replace
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from aos_mcp.abi.page import PageKind
+from aos_mcp.context.compaction import fault_counts
 from aos_mcp.context.handle import handle_line, handle_tokens
-from aos_mcp.context.page_table import groups, resident_tokens
+from aos_mcp.context.page_table import PageTable, groups, in_order, resident_tokens
 from aos_mcp.context.tokens import count
 
 
@@ -43,3 +47,44 @@ def test_the_estimate_of_a_handle_is_near_its_line(context: Any) -> None:
     page = context.add(PageKind.RESULT, "x", title="sandbox_exec: grep -rn needle src")
     line = handle_line(page, "src/needle.py:14: class Needle holds what was sought after by all")
     assert 0.7 * count(line) <= handle_tokens(page) <= 1.3 * count(line)
+
+
+CHANGES = st.lists(
+    st.tuples(st.sampled_from(["exchange", "note", "leave", "use", "move", "unlist"]), st.integers(0, 60)), max_size=60
+)
+
+
+@given(changes=CHANGES)
+def test_a_table_into_which_only_changes_are_put_is_the_table_read_anew(new_context: Any, changes: list[Any]) -> None:
+    context, table = new_context(), PageTable()
+    table.put(context.add(PageKind.TASK, "Find the bug."))
+    for number, (what, place) in enumerate(changes):
+        old = context.pages[place % len(context.pages)]
+        if what == "exchange":
+            for page in context.exchange("read", tokens=300 + place):
+                table.put(page)
+            continue
+        if what == "note":
+            table.put(context.add(PageKind.NOTE, "remember", tokens=50 + place))
+            continue
+        changed = {
+            "leave": replace(old, resident=False, left_at=float(number)),
+            "use": replace(old, uses=old.uses + 1, used_at=float(number)),
+            "move": replace(old, position=old.position + 1_000 * (old.kind is PageKind.NOTE)),
+            "unlist": replace(old, listed=False),
+        }[what]
+        context.pages[context.pages.index(old)] = changed
+        table.put(changed)
+    assert list(table.pages) == in_order(context.pages)
+    assert table.resident_tokens == resident_tokens(context.pages)
+    again = PageTable(context.pages)
+    assert (table.log_tokens, table.turns, table.was_cut) == (again.log_tokens, again.turns, again.was_cut)
+
+
+def test_faults_refaults_and_garbage_are_counted_apart(context: Any) -> None:
+    pages = [context.add(PageKind.DOCUMENT, f"document {number}") for number in range(4)]
+    gone = [replace(page, resident=False, left_at=1.0, left_why="compaction") for page in pages]
+    gone[1] = replace(gone[1], faults=1)
+    gone[2] = replace(gone[2], faults=3)
+    gone[3] = replace(gone[3], faults=1, origin=gone[1].page_id)
+    assert fault_counts(gone) == {"faults": 5, "refaults": 3, "garbage": 1}
