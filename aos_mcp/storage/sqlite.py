@@ -266,13 +266,17 @@ class SqliteStore:
 
 
 @asynccontextmanager
-async def open_sqlite(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
+async def open_sqlite(
+    path: Path, clock: Clock, *, connect: Callable[..., SqliteConnection] = SqliteConnection
+) -> AsyncIterator[SqliteStore]:
     """Open the store in the file `path`, made with its directory when they are not there.
+
+    `connect` makes each connection, as `SqliteConnection` does: tests pass one that fails.
 
     Raises:
         Unavailable: the file cannot be opened, is not a store, is damaged, or was written by a newer release.
     """
-    writer, readers = await anyio.to_thread.run_sync(_open, path, clock.now())
+    writer, readers = await anyio.to_thread.run_sync(_open, path, clock.now(), connect)
     store = SqliteStore(writer, readers, clock)
     try:
         async with anyio.create_task_group() as tasks:
@@ -292,7 +296,9 @@ async def _serve(store: SqliteStore) -> None:
         await store.serve()
 
 
-def _open(path: Path, now: float) -> tuple[SqliteConnection, list[SqliteConnection]]:
+def _open(
+    path: Path, now: float, connect: Callable[..., SqliteConnection]
+) -> tuple[SqliteConnection, list[SqliteConnection]]:
     if sqlite3.sqlite_version_info < _SQLITE_NEEDED:
         raise Unavailable(
             f"Python was built with SQLite {sqlite3.sqlite_version}; the store needs 3.37 or newer.",
@@ -301,13 +307,13 @@ def _open(path: Path, now: float) -> tuple[SqliteConnection, list[SqliteConnecti
     _make_file(path)
     queries = load_queries(QUERIES)
     with ExitStack() as opened:
-        writer = SqliteConnection(path, queries, query_only=False)
+        writer = connect(path, queries, query_only=False)
         opened.callback(writer.close)
         writer.keep_log()
         _migrate(writer, now)
         readers = []
         for _ in range(STORE_READERS):
-            reader = SqliteConnection(path, queries, query_only=True)
+            reader = connect(path, queries, query_only=True)
             opened.callback(reader.close)
             readers.append(reader)
         opened.pop_all()

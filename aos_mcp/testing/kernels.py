@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from aos_mcp.kernel.admission import Admission
 from aos_mcp.kernel.kernel import Kernel
 from aos_mcp.kernel.machine import Machine, Seal
 from aos_mcp.metrics.registry import Metrics
-from aos_mcp.ports import Clock, Embedder, Entropy, Models, Mounts, Sandbox, Store
+from aos_mcp.ports import Clock, Embedder, Entropy, Models, Mounts, Sandbox, Store, Workspaces
 from aos_mcp.sandbox.workspace import DirectoryWorkspaces
 from aos_mcp.storage.sqlite import open_sqlite
 from aos_mcp.testing.devices import RecordingMounts, RecordingSandbox
@@ -52,6 +52,7 @@ async def kernel_on(
     *,
     settings: Settings | None = None,
     sandbox: Sandbox | None = None,
+    workspaces: Workspaces | None = None,
     mounts: Mounts | None = None,
     clock: Clock | None = None,
     entropy: Entropy | None = None,
@@ -65,15 +66,16 @@ async def kernel_on(
     """
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
     settings = settings or Settings()
-    async with open_sqlite(home / "kernel.db", clock) as own:
+    async with AsyncExitStack() as stack:
+        store = store or await stack.enter_async_context(open_sqlite(home / "kernel.db", clock))
         machine = Machine(
             settings=settings,
             version="test",
             node="test:1",
-            store=store or own,
+            store=store,
             models=models,
             sandbox=sandbox or RecordingSandbox(),
-            workspaces=DirectoryWorkspaces(home / "workspaces"),
+            workspaces=workspaces or DirectoryWorkspaces(home / "workspaces"),
             mounts=mounts or RecordingMounts(),
             clock=clock,
             entropy=entropy,
