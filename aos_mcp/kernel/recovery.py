@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from aos_mcp.abi.audit import AuditEntry
+from aos_mcp.abi.errors import ErrorCode
 from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.limits import RECOVERED_PER_COMMIT
 from aos_mcp.abi.process import ProcessState
@@ -23,7 +24,7 @@ async def recover(machine: Machine) -> int:
 
     Acts of hosts that were under way become unknown, as those of agents do. Returns how many processes were taken over.
     """
-    await machine.store.write(_charge_open_reservations)
+    await machine.store.write(lambda tx: _charge_open_reservations(tx, machine.clock.now()))
     await machine.store.write(partial(_settle_hosts, now=machine.clock.now()))
     machine.alarm = await machine.store.read(_next_alarm)
     leased = [process.pid for process in await machine.store.read(lambda tx: tx.process_leased())]
@@ -49,9 +50,21 @@ def _settle_hosts(tx: Transaction, now: float) -> None:
         journal.cut(tx, step, now=now)
 
 
-def _charge_open_reservations(tx: Transaction) -> None:
+def _charge_open_reservations(tx: Transaction, now: float) -> None:
     for held in tx.reservation_list():
         budget.settle_in_full(tx, held)
+        tx.audit_stage(
+            AuditEntry(
+                at=now,
+                category="model",
+                actor="kernel",
+                pid=held.account if held.account.startswith("p_") else "",
+                call="model",
+                outcome=ErrorCode.UNKNOWN_OUTCOME,
+                subject=held.account,
+                detail=f"cut by a crash and charged in full: {held.tokens} tokens, {held.microusd} microusd",
+            )
+        )
 
 
 def take_over(tx: Transaction, machine: Machine, pid: Pid) -> None:

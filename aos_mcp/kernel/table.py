@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from aos_mcp.abi.audit import AuditEntry
 from aos_mcp.abi.capability import Caller, CallerKind
 from aos_mcp.abi.errors import Conflict, NotFound
 from aos_mcp.abi.handle import Digest, Pid
@@ -52,11 +53,23 @@ def spent(process: Process, now: float) -> dict[str, float]:
 def end(
     tx: Transaction, process: Process, *, now: float, code: ExitCode, reason: str, result: Digest | None = None
 ) -> Process:
-    """End a process: its lease goes, its row stays, and no step of its journal stays open.
+    """End a process: its lease goes, its row stays, no step of its journal stays open, and the log says how.
 
     Where it raced and is done, the others are ended in the same transaction, with all that they had spawned.
     """
     journal.abandon(tx, process.pid, process.fence, now)
+    tx.audit_stage(
+        AuditEntry(
+            at=now,
+            category="process",
+            actor="kernel",
+            pid=process.pid,
+            call="end",
+            outcome="ok" if code is ExitCode.DONE else code.value,
+            subject=process.pid,
+            detail="",
+        )
+    )
     if code is ExitCode.DONE:
         _learn(tx, process)
         for rival in [loser.pid for loser in losers(tx, process.pid)]:

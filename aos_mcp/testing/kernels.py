@@ -67,7 +67,8 @@ async def kernel_on(
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
     settings = settings or Settings()
     async with AsyncExitStack() as stack:
-        store = store or await stack.enter_async_context(open_sqlite(home / "kernel.db", clock))
+        if store is None:
+            store = await stack.enter_async_context(open_sqlite(home / "kernel.db", clock))
         machine = Machine(
             settings=settings,
             version="test",

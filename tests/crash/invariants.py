@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aos_mcp.abi.approval import ApprovalState
+from aos_mcp.abi.approval import Approval, ApprovalState
 from aos_mcp.abi.audit import AuditHead, AuditRecord
 from aos_mcp.abi.budget import WORKSPACE_ACCOUNT, Usage
 from aos_mcp.abi.journal import MODEL_CALL, Step, StepState
@@ -33,10 +33,13 @@ def outcome(tx: Transaction) -> dict[str, Any]:
             for row in rows
         ),
         "messages": sorted(message.text for message in tx.message_waiting("host", OWNER, limit=EVERY)),
-        "approvals": sorted(
-            row.state.value for row in tx.approval_list(owner=OWNER, states=list(ApprovalState), limit=EVERY)
-        ),
+        # A kernel that dies between an answer's claim and the act asks the person again: how often is no outcome.
+        "approvals": sorted({row.state.value for row in asked(tx)}),
     }
+
+
+def asked(tx: Transaction) -> list[Approval]:
+    return tx.approval_list(owner=OWNER, states=list(ApprovalState), limit=EVERY)
 
 
 def broken(tx: Transaction, scenario: Scenario, home: Path, undisturbed: dict[str, Any], deaths: int) -> list[str]:
@@ -45,6 +48,7 @@ def broken(tx: Transaction, scenario: Scenario, home: Path, undisturbed: dict[st
     steps = {row.pid: tx.step_list(row.pid, limit=EVERY) for row in rows}
     return [
         *effects(scenario, ledger_of(home), [step for each in steps.values() for step in each]),
+        *consent(scenario, ledger_of(home), asked(tx)),
         *lives(rows, steps),
         *money(tx, rows, steps, deaths),
         *evidence(tx, rows, steps, home),
@@ -63,6 +67,13 @@ def effects(scenario: Scenario, ledger: Sequence[str], steps: Sequence[Step]) ->
     return found
 
 
+def consent(scenario: Scenario, ledger: Sequence[str], answers: Sequence[Approval]) -> list[str]:
+    if not any(rule.effect == "ask" for rule in scenario.settings.rules):
+        return []
+    claimed = sum(row.state is ApprovalState.CLAIMED for row in answers)
+    return [f"{len(ledger)} effects, and {claimed} answers were claimed"] if claimed < len(ledger) else []
+
+
 def lives(rows: Sequence[Process], steps: dict[Any, list[Step]]) -> list[str]:
     found = []
     for row in rows:
@@ -71,7 +82,9 @@ def lives(rows: Sequence[Process], steps: dict[Any, list[Step]]) -> list[str]:
         if [step.number for step in steps[row.pid]] != list(range(row.step)):
             found.append(f"the journal of {row.name} has a gap")
         found += [
-            f"step {step.number} of {row.name} was left open" for step in steps[row.pid] if step.state is StepState.INTENT
+            f"step {step.number} of {row.name} was left open"
+            for step in steps[row.pid]
+            if step.state is StepState.INTENT
         ]
     return found
 
@@ -125,12 +138,10 @@ def evidence(tx: Transaction, rows: Sequence[Process], steps: dict[Any, list[Ste
     if begun < len(rows):
         found.append(f"{len(rows)} processes, and {begun} beginnings on the audit log")
     for row in rows:
-        for call, count in Counter(
-            step.call for step in steps[row.pid] if step.state is StepState.DONE and step.call != MODEL_CALL
-        ).items():
+        for call, count in Counter(step.call for step in steps[row.pid] if step.state is StepState.DONE).items():
             if told_of[(row.pid, call)] < count:
                 found.append(f"{row.name} made {count} {call}, the audit log has {told_of[(row.pid, call)]}")
-        ends = sum(record.entry.call == "exit" and record.entry.pid == row.pid for record in records)
+        ends = sum(record.entry.call == "end" and record.entry.pid == row.pid for record in records)
         if not ends:
             found.append(f"the end of {row.name} is not on the audit log")
     return found

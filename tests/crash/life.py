@@ -1,11 +1,11 @@
-"""One life of a kernel on devices that may kill it at any moment, with a ledger outside of it of what really happened."""
+"""One life of a kernel on devices that may kill it at any moment; a ledger outside of it says what really happened."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 
-from aos_mcp.abi.sandbox import Command, CommandOutcome
+from aos_mcp.abi.sandbox import Command, CommandOutcome, SandboxProof
 from aos_mcp.abi.settings import MountSettings, Rule, SandboxSettings, Settings
 from aos_mcp.hardware import SystemClock, SystemEntropy
 from aos_mcp.ports import Mounts, Sandbox
@@ -63,6 +63,18 @@ class LedgerSandbox(RecordingSandbox):
         return await super().execute(command)
 
 
+class TrustedSandbox(ProvenSandbox):
+    """Takes its driver's word: proofs have tests of their own, and cost more than a life here."""
+
+    async def prove(self) -> Sequence[SandboxProof]:
+        for driver in self._drivers.values():
+            await driver.check()
+        self._proofs = [
+            SandboxProof(driver=name, passed=True, probes=(), memory_limit="none") for name in self._drivers
+        ]
+        return self._proofs
+
+
 def ledger_mounts(ledger: Path) -> RecordingMounts:
     def order(arguments: Mapping[str, object]) -> str:
         note(ledger, f"shop__order:{arguments['n']}")
@@ -83,7 +95,7 @@ async def a_sandbox(scenario: Scenario, home: Path) -> AsyncIterator[Sandbox]:
         return
     settings = SandboxSettings.model_validate({"drivers": [scenario.sandbox]})
     (home / "run").mkdir(exist_ok=True)
-    async with ProvenSandbox(
+    async with TrustedSandbox(
         settings, home / "workspaces", home / "run", SystemClock(), SystemEntropy(), "sweep"
     ) as sandbox:
         yield sandbox

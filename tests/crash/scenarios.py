@@ -58,15 +58,24 @@ def read_the_page(prompt: Prompt) -> Reply:
     return calls(("page_in", {"page_id": handle_in(text, "pg_")}), key="p")
 
 
-async def save_and_go_on(k: TestKernel) -> None:
-    """Let an agent run, put it on record, and begin another at that moment: each once, however often it is begun."""
+async def saved(k: TestKernel) -> tuple[str, str]:
+    """Let an agent run to its end and have it on record, once, however often this is begun."""
     pid = await spawned(k)
     await finished(k, pid)
+    known = (await k.call("read_process", pid=pid)).checkpoints
+    name = known[0] if known else (await k.call("checkpoint", pid=pid, label="end")).checkpoint_id
+    return pid, name
+
+
+async def save(k: TestKernel) -> None:
+    await saved(k)
+
+
+async def save_and_go_on(k: TestKernel) -> None:
+    """Begin another agent at the moment that was saved, once."""
+    _, name = await saved(k)
     again = next((row for row in (await k.call("list_agents")).agents if row.name == "again"), None)
-    if again is None:
-        saved = await k.call("checkpoint", pid=pid, label="end")
-        again = await k.call("restore", checkpoint_id=saved.checkpoint_id, name="again")
-    await finished(k, again.pid)
+    await finished(k, (again or await k.call("restore", checkpoint_id=name, name="again")).pid)
 
 
 async def answer_what_is_asked(k: TestKernel) -> None:
@@ -121,8 +130,19 @@ SCENARIOS = (
             read_the_page,
             says("all done"),
         ),
-        save_and_go_on,
+        save,
         effects=("sandbox:make",),
+    ),
+    Scenario(
+        "restore",
+        playing(
+            calls(("page_out", {"content": "a finding"}), ("sandbox_exec", {"command": "make"}), key="a"),
+            says("all done"),
+            calls(("sandbox_exec", {"command": "make more"}), key="c"),
+            says("all done again"),
+        ),
+        save_and_go_on,
+        effects=("sandbox:make", "sandbox:make more"),
     ),
     Scenario(
         "approval",

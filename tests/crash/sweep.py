@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import json
 import os
 import random
 import shutil
 import signal
 import sys
+import threading
 import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -116,7 +118,21 @@ class Sweep:
         self.template = root / "template.db"
         self.moments: dict[str, list[str]] = {}
         self.undisturbed: dict[str, dict[str, Any]] = {}
-        assert in_a_process_of_its_own(self._make_template) == 0
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Make the template, and run one life here: what is loaded late is then there for every fork.
+
+        No thread of it may be left when the first life is forked.
+        """
+        anyio.run(self._make_template)
+        anyio.run(live, BY_NAME["turn"], self.home(BY_NAME["turn"], "warm"), Death())
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread():
+                thread.join(ORPHANS_S)
+        assert threading.active_count() == 1
+        gc.collect()
+        gc.freeze()
 
     async def _make_template(self) -> None:
         async with open_sqlite(self.template, SystemClock()):
