@@ -10,7 +10,7 @@ from typing import Any
 from aos_mcp.abi.approval import Approval, ApprovalState
 from aos_mcp.abi.audit import AuditHead, AuditRecord
 from aos_mcp.abi.budget import WORKSPACE_ACCOUNT, Usage
-from aos_mcp.abi.journal import MODEL_CALL, Step, StepState
+from aos_mcp.abi.journal import MODEL_CALL, EffectClass, Step, StepState
 from aos_mcp.abi.process import Process, ProcessState
 from aos_mcp.audit.chain import load_key, parse_head
 from aos_mcp.audit.verify import verify
@@ -58,7 +58,8 @@ def broken(tx: Transaction, scenario: Scenario, home: Path, undisturbed: dict[st
 
 def effects(scenario: Scenario, ledger: Sequence[str], steps: Sequence[Step]) -> list[str]:
     done = Counter(ledger)
-    unknown = sum(step.state is StepState.UNKNOWN for step in steps)
+    told = (StepState.UNKNOWN, StepState.FAILED)  # the second: a person was asked what became of it, and gave it up
+    unknown = sum(step.effect is EffectClass.UNSAFE and step.state in told for step in steps)
     missing = [effect for effect in scenario.effects if effect not in done]
     found = [f"the unsafe effect {name} happened {count} times" for name, count in done.items() if count > 1]
     found += [f"the effect {name} was never asked for" for name in done if name not in scenario.effects]
