@@ -27,6 +27,7 @@ from pydantic import BaseModel
 
 from aos_mcp import __version__
 from aos_mcp.abi import limits
+from aos_mcp.abi.audit import AuditHead
 from aos_mcp.abi.calls import TABLE
 from aos_mcp.abi.capability import Caller, CallerKind
 from aos_mcp.abi.errors import AosError, NotFound, Unavailable
@@ -37,7 +38,7 @@ from aos_mcp.resources import prompts as prompt_catalog
 from aos_mcp.resources.subscriptions import Hub
 from aos_mcp.tools import catalog as tool_catalog
 from aos_mcp.tools.consent import is_modern, with_consent
-from aos_mcp.tools.render import error_result
+from aos_mcp.tools.render import anchored, error_result
 
 if TYPE_CHECKING:
     from aos_mcp.kernel.kernel import Kernel
@@ -155,6 +156,11 @@ class Surface:
         """Forget a connection."""
         self._hub.drop(key)
 
+    def anchor(self) -> AuditHead | None:
+        """Return the newest head of the audit log, as far as there is one."""
+        kernel = self.slot.peek()
+        return kernel.anchor if kernel is not None else None
+
     async def syscall(
         self, caller: Caller, name: str, arguments: Mapping[str, object], progress: Progress | None = None
     ) -> BaseModel:
@@ -224,9 +230,10 @@ class _Connection:
             )
             if isinstance(result, types.InputRequiredResult):
                 return result
-            return tool_catalog.success(result, params.name, modern=is_modern(ctx))
+            answer = tool_catalog.success(result, params.name, modern=is_modern(ctx))
         except AosError as error:
-            return error_result(error)
+            answer = error_result(error)
+        return anchored(answer, self._surface.anchor())
 
     def _is_for_operator(self, name: str) -> bool:
         """Tell whether the command line makes a call that is no tool. The gate asks again."""

@@ -271,6 +271,15 @@ class ReadAuditArgs(Args):
     after_seq: Annotated[int, Field(ge=0)] | None = None
     limit: Annotated[int, Field(ge=1, le=limits.AUDIT_LIST_MAX)] = 50
     verify: bool = False
+    anchor: Annotated[
+        str | None, Field(pattern=r"^[0-9]{1,15}:[0-9A-Za-z+/]{43}=$", description="size:root of an answer's _meta")
+    ] = None
+
+
+class ProveAuditArgs(Args):
+    """Arguments of `prove_audit`."""
+
+    seq: Annotated[int, Field(ge=1)]
 
 
 class ListNotesArgs(Args):

@@ -43,13 +43,17 @@ class AuditRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditHead:
-    """A signed statement that record `seq` has this digest; `signature` is Ed25519, base64."""
+    """A signed statement that record `seq` has this digest; `signature` is Ed25519, base64.
+
+    `root` is the Merkle root over all records up to it (hexadecimal), or empty in a head of the first form.
+    """
 
     seq: int
     digest: str
     at: float
     key_id: str
     signature: str
+    root: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -244,6 +244,13 @@ ROWS: tuple[Syscall, ...] = (
         args=a.ReadTimelineArgs, result=r.TimelineResult, reach=Reach.READ, effect=PURE, category="process",
         audience=Audience.OPERATORS, tool=False,
     ),
+    Syscall(
+        name="prove_audit",
+        title="Prove an audit record",
+        summary="One record, and the hashes that prove it to whoever holds the log's public key.",
+        args=a.ProveAuditArgs, result=r.ProofResult, reach=Reach.READ, effect=PURE, category="audit",
+        audience=Audience.OPERATORS, tool=False,
+    ),
 )  # fmt: skip
 
 TABLE: Mapping[str, Syscall] = MappingProxyType({row.name: row for row in ROWS})

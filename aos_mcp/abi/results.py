@@ -288,6 +288,22 @@ class AuditHeadResult(Result):
     signature: str
     at: float | None = None
     key_id: str | None = None
+    root: str = ""
+
+
+class ProofResult(Result):
+    """One record, and the proof that it is in the tree of a signed head.
+
+    `hashes` (base64, lowest first) lead from the record's digest, leaf `index` of `size`, to the root that `head`, a
+    signed note, names.
+    """
+
+    record: AuditRow
+    previous: str
+    index: int
+    size: int
+    hashes: list[str]
+    head: str
 
 
 class VerificationResult(Result):

@@ -14,13 +14,14 @@ A head is a signed note in the form of C2SP tlog-checkpoint, so that tools for n
 
     <origin>
     <seq of the record: the number of records in the chain>
-    <the record's digest, base64 of its 32 bytes>
-    aos-audit-chain/1 <time of signing>                                      (extension line)
+    <root of the RFC 6962 tree over the records' digests, base64 of its 32 bytes; see audit.merkle>
+    aos-audit-chain/2 <time of signing> <the record's digest, base64>        (extension line)
                                                                              (empty line)
     — <origin> <base64 of 4-byte key id + 64-byte Ed25519 signature over the lines above the empty one>
 
-The one departure: the third line is the head of a hash chain, where a Merkle log has its root. A witness can check the
-signature and that the size only grows; proofs of inclusion and consistency do not exist, the records are the proof.
+So a head commits twice: to the chain, which is checked by reading all of it, and to the tree, in which twenty hashes
+prove one record of a million. A head of the first form (`aos-audit-chain/1 <time>`) has the digest in its third line
+and no tree; stores of before hold such heads, and they are still checked.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 # that sign and check import it themselves.
 
 RECORD_FORM = "aos-audit/1"
-HEAD_FORM = "aos-audit-chain/1"
+HEAD_FORM = "aos-audit-chain/2"
+FIRST_HEAD_FORM = "aos-audit-chain/1"
 ED25519_NOTE = b"\x01"  # The algorithm's number in the signed-note form.
 
 
@@ -116,23 +118,27 @@ def parse_verifier(text: str) -> tuple[Ed25519PublicKey, str]:
     return public_key, origin
 
 
-def sign_head(key: Ed25519PrivateKey, record: AuditRecord, at: float, origin: str) -> AuditHead:
-    """Return a signed head at `record`. `origin` names the log: no white space and no `+`, as the note form asks."""
+def sign_head(key: Ed25519PrivateKey, record: AuditRecord, at: float, origin: str, *, root: str = "") -> AuditHead:
+    """Return a signed head at `record`, with the root of the tree up to it; without one it has the first form.
+
+    `origin` names the log: no white space and no `+`, as the note form asks.
+    """
     assert origin and not any(c.isspace() or c == "+" for c in origin), origin
-    signature = key.sign(_signed_text(record.seq, record.digest, at, origin))
+    signature = key.sign(_signed_text(record.seq, record.digest, at, origin, root))
     return AuditHead(
         seq=record.seq,
         digest=record.digest,
         at=at,
         key_id=key_id(key.public_key(), origin),
         signature=base64.b64encode(signature).decode(),
+        root=root,
     )
 
 
 def head_text(head: AuditHead, origin: str) -> str:
     """Return the head as a signed note, to be kept where whoever can change the store cannot."""
     signature = bytes.fromhex(head.key_id) + base64.b64decode(head.signature)
-    signed = _signed_text(head.seq, head.digest, head.at, origin).decode()
+    signed = _signed_text(head.seq, head.digest, head.at, origin, head.root).decode()
     return f"{signed}\n— {origin} {base64.b64encode(signature).decode()}\n"
 
 
@@ -141,18 +147,19 @@ def parse_head(text: str) -> tuple[AuditHead, str]:
 
     Raises ValueError for anything else.
     """
-    origin, size, root, extension, empty, signed_by, end = text.split("\n")
-    form, at = extension.split(" ")
+    origin, size, third, extension, empty, signed_by, end = text.split("\n")
+    form, at, *digest = extension.split(" ")
     dash, name, signature = signed_by.split(" ")
-    if (form, empty, end, dash, name) != (HEAD_FORM, "", "", "—", origin):
+    if (empty, end, dash, name) != ("", "", "—", origin) or (form, len(digest)) not in _HEAD_FORMS:
         raise ValueError("not a head of this log's form")
     raw = base64.b64decode(signature, validate=True)
     head = AuditHead(
         seq=int(size),
-        digest=base64.b64decode(root, validate=True).hex(),
+        digest=base64.b64decode(digest[0] if digest else third, validate=True).hex(),
         at=float(at),
         key_id=raw[:4].hex(),
         signature=base64.b64encode(raw[4:]).decode(),
+        root=base64.b64decode(third, validate=True).hex() if digest else "",
     )
     return head, origin
 
@@ -163,12 +170,19 @@ def verify_head(public_key: Ed25519PublicKey, head: AuditHead, origin: str) -> b
 
     try:
         signature = base64.b64decode(head.signature, validate=True)
-        public_key.verify(signature, _signed_text(head.seq, head.digest, head.at, origin))
+        public_key.verify(signature, _signed_text(head.seq, head.digest, head.at, origin, head.root))
     except (InvalidSignature, binascii.Error, ValueError):
         return False
     return head.key_id == key_id(public_key, origin)
 
 
-def _signed_text(seq: int, digest: str, at: float, origin: str) -> bytes:
-    root = base64.b64encode(bytes.fromhex(digest)).decode()
-    return f"{origin}\n{seq}\n{root}\n{HEAD_FORM} {float(at)!r}\n".encode()
+_HEAD_FORMS = {(FIRST_HEAD_FORM, 0), (HEAD_FORM, 1)}
+"""The forms there are, and how many digests their extension lines have."""
+
+
+def _signed_text(seq: int, digest: str, at: float, origin: str, root: str) -> bytes:
+    link = base64.b64encode(bytes.fromhex(digest)).decode()
+    if not root:
+        return f"{origin}\n{seq}\n{link}\n{FIRST_HEAD_FORM} {float(at)!r}\n".encode()
+    top = base64.b64encode(bytes.fromhex(root)).decode()
+    return f"{origin}\n{seq}\n{top}\n{HEAD_FORM} {float(at)!r} {link}\n".encode()

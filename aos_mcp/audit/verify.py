@@ -6,11 +6,13 @@ a head shows that was kept where whoever changed the store could not reach: pass
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from aos_mcp.abi.audit import GENESIS, AuditHead, AuditRecord, Verification
 from aos_mcp.audit.chain import record_digest, verify_head
+from aos_mcp.audit.merkle import Frontier
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -21,6 +23,7 @@ def verify(
     *,
     previous: AuditRecord | None = None,
     heads: Sequence[AuditHead] = (),
+    anchors: Mapping[int, str] = MappingProxyType({}),
     public_key: Ed25519PublicKey | None = None,
     origin: str = "",
 ) -> Verification:
@@ -31,6 +34,8 @@ def verify(
         previous: the record before the first, already trusted; None starts at record 1.
         heads: heads kept elsewhere. One beyond the last record is proof that the tail was cut off, so pass all records
             up to the newest head. Those before `previous` are not compared.
+        anchors: roots of the tree by the number of records in it, kept by whoever was answered with one. Like the
+            roots of heads they are compared only where the check begins at record 1.
         public_key: checks the heads' signatures, about 100 µs each; None takes them as they are.
         origin: the log's name in the heads.
     """
@@ -38,6 +43,8 @@ def verify(
     count = 0
     forged = _forged(heads, public_key, origin)
     kept = _by_seq(head for head in heads if head.seq >= seq and head not in forged)
+    roots = _roots((head for head in heads if head.root and head not in forged), anchors)
+    tree = Frontier() if roots and previous is None else None
     good_until = seq
 
     def bad(first_bad: int, why: str) -> Verification:
@@ -51,11 +58,15 @@ def verify(
             return bad(seq + 1, why)
         seq, digest = record.seq, record.digest
         count += 1
-        if seq in kept:
-            if kept[seq] != {digest}:
+        if tree is not None:
+            tree.add(bytes.fromhex(digest))
+        if seq in kept or (tree is not None and seq in roots):
+            if kept.get(seq, {digest}) != {digest}:
+                return bad(seq, _rewritten(good_until, seq))
+            if tree is not None and not roots.get(seq, set()) <= {tree.root().hex()}:
                 return bad(seq, _rewritten(good_until, seq))
             good_until = seq
-    newest = max(kept, default=seq)
+    newest = max((*kept, *(anchors if tree is not None else ())), default=seq)
     if newest > seq:
         return bad(seq + 1, f"Records {seq + 1} to {newest} are missing: a kept head names record {newest}.")
     if forged:
@@ -68,6 +79,13 @@ def _by_seq(heads: Iterable[AuditHead]) -> dict[int, set[str]]:
     found: dict[int, set[str]] = {}
     for head in heads:
         found.setdefault(head.seq, set()).add(head.digest)
+    return found
+
+
+def _roots(heads: Iterable[AuditHead], anchors: Mapping[int, str]) -> dict[int, set[str]]:
+    found = {seq: {root} for seq, root in anchors.items()}
+    for head in heads:
+        found.setdefault(head.seq, set()).add(head.root)
     return found
 
 

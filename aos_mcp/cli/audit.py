@@ -1,7 +1,8 @@
-"""Commands about the audit log: `audit tail`, `audit verify`, `audit export`."""
+"""Commands about the audit log: `audit tail`, `audit verify`, `audit prove`, `audit check-proof`, `audit export`."""
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ import typer
 
 from aos_mcp.abi.audit import GENESIS, AuditEntry, AuditHead, AuditRecord
 from aos_mcp.abi.errors import ErrorCode
-from aos_mcp.audit.chain import parse_verifier
+from aos_mcp.audit.chain import head_text, parse_head, parse_verifier, record_digest, verify_head
+from aos_mcp.audit.merkle import root_by_proof
 from aos_mcp.audit.verify import verify as verify_chain
 from aos_mcp.cli import output, session
 from aos_mcp.cli.client import Client, Json
@@ -56,15 +58,19 @@ def tail(
 @app.command("verify")
 def verify(
     file: Annotated[Path | None, typer.Option("--file", help="An export, checked without a kernel.")] = None,
+    anchor: Annotated[
+        str | None, typer.Option("--anchor", metavar="SIZE:ROOT", help="What an answer's _meta said of the log once.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check every record and the signed head. Exits 1 and names the first record that does not fit."""
+    """Check every record and the signed heads. Exits 1 and names the first record that does not fit."""
     if file is not None:
         with output.reporting(as_json):
-            verified = _verify_file(file)
+            verified = _verify_file(file, anchor)
     else:
         with session.kernel(as_json) as client:
-            answer = client.call("read_audit", {"verify": True, "limit": 1}, timeout_s=VERIFY_S)
+            asked = {"verify": True, "limit": 1} | ({"anchor": anchor} if anchor is not None else {})
+            answer = client.call("read_audit", asked, timeout_s=VERIFY_S)
             verified = answer["verified"]
     output.show(verified, as_json, _verdict)
     if not verified["ok"]:
@@ -95,16 +101,69 @@ def export(
         output.note(f"written to {out}")
 
 
+@app.command("prove")
+def prove(
+    seq: Annotated[int, typer.Argument(min=1, help="The record's number.")],
+    as_json: AsJson = False,
+) -> None:
+    """Print a record and the proof that the signed head commits to it. It is JSON with or without --json."""
+    with session.kernel(as_json) as client:
+        print(json.dumps(client.call("prove_audit", {"seq": seq}, timeout_s=VERIFY_S)))
+
+
+@app.command("check-proof")
+def check_proof(
+    file: Annotated[Path, typer.Argument(help="What `aos audit prove` printed.")],
+    key: Annotated[Path | None, typer.Option("--key", help="The log's public key; by default this home's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a proof without a kernel: by the public key alone. Exits 1 when it does not hold."""
+    with output.reporting(as_json):
+        verdict = _check_proof(file, key or session.home() / "audit.pub")
+    output.show(verdict, as_json, lambda v: v["why"] or f"Record {v['seq']} is in the log of {v['origin']}.")
+    if not verdict["ok"]:
+        raise typer.Exit(FAILED)
+
+
+def _check_proof(file: Path, key: Path) -> Json:
+    try:
+        proof = json.loads(file.read_text("utf-8"))
+        public_key, origin = parse_verifier(key.read_text("utf-8"))
+        head, named = parse_head(proof["head"])
+        record = _record(proof["record"], proof["previous"])
+        hashes = [base64.b64decode(text, validate=True) for text in proof["hashes"]]
+        index = int(proof["index"])
+    except OSError as error:
+        raise CliError(ErrorCode.NOT_FOUND, f"{error.filename} cannot be read: {error.strerror}.") from None
+    except (ValueError, KeyError, TypeError):
+        raise CliError(ErrorCode.INVALID, f"{file} is no proof.", "Make one with `aos audit prove SEQ`.") from None
+    why = ""
+    digest = record_digest(record.seq, record.previous, record.entry)
+    if named != origin or not verify_head(public_key, head, origin):
+        why = "The head was not signed by this log's key."
+    elif (record.digest, record.seq) != (digest, index + 1):
+        why = f"The content of record {record.seq} was changed."
+    else:
+        try:
+            if root_by_proof(bytes.fromhex(digest), index, head.seq, hashes).hex() != head.root:
+                why = f"Record {record.seq} does not lead to the signed root."
+        except ValueError as error:
+            why = f"Record {record.seq} does not lead to the signed root: {error}."
+    return {"ok": not why, "seq": record.seq, "origin": origin, "why": why}
+
+
 def _export(client: Client, pid: str | None) -> Iterator[str]:
     head = client.call("read_audit", {"limit": 1}).get("head")
+    _, origin = _published_key()
     for record in _after(client, 0, pid):
         if head is None or record["seq"] > head["seq"]:
             break  # sealed since the head was read: it is for the next export
         yield json.dumps({"record": record})
-    yield json.dumps({"head": head})
+    note = head_text(AuditHead(**head), origin) if head is not None and origin else None
+    yield json.dumps({"head": head, "note": note})
 
 
-def _verify_file(path: Path) -> Json:
+def _verify_file(path: Path, anchor: str | None) -> Json:
     """Check an export: the chain of its records, and that its head names the last of them."""
     records: list[AuditRecord] = []
     heads: list[AuditHead] = []
@@ -115,7 +174,7 @@ def _verify_file(path: Path) -> Json:
     except (OSError, UnicodeDecodeError) as error:
         raise CliError(ErrorCode.NOT_FOUND, f"{path} cannot be read: {error}.") from None
     public_key, origin = _published_key()
-    verified = verify_chain(records, heads=heads, public_key=public_key, origin=origin)
+    verified = verify_chain(records, heads=heads, anchors=_anchors(anchor), public_key=public_key, origin=origin)
     return {
         "ok": verified.ok,
         "records": verified.records,
@@ -123,6 +182,19 @@ def _verify_file(path: Path) -> Json:
         "why": verified.why,
         "signature": "checked" if public_key is not None else "not checked: this AOS_HOME has no audit.pub",
     }
+
+
+def _anchors(text: str | None) -> dict[int, str]:
+    """Return a kept anchor, by the number of records that its root is over."""
+    if text is None:
+        return {}
+    size, _, root = text.partition(":")
+    try:
+        return {int(size): base64.b64decode(root, validate=True).hex()}
+    except ValueError:
+        raise CliError(
+            ErrorCode.INVALID, f"{text} is no anchor.", "It has the form SIZE:ROOT, ROOT in base64."
+        ) from None
 
 
 def _published_key() -> tuple[Ed25519PublicKey | None, str]:

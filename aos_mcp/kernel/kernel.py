@@ -13,6 +13,7 @@ from anyio.abc import TaskStatus
 from anyio.streams.memory import MemoryObjectReceiveStream
 from pydantic import BaseModel
 
+from aos_mcp.abi.audit import AuditHead
 from aos_mcp.abi.budget import WORKSPACE_ACCOUNT, Account
 from aos_mcp.abi.capability import Caller
 from aos_mcp.abi.errors import AosError
@@ -72,6 +73,11 @@ class Kernel:
             AosError: the call was refused or failed.
         """
         return await self._gate.syscall(caller, name, arguments, progress=progress)
+
+    @property
+    def anchor(self) -> AuditHead | None:
+        """The newest signed head of the audit log, None while there is none."""
+        return self._machine.anchor
 
     def listen(self) -> AbstractContextManager[MemoryObjectReceiveStream[Event]]:
         """Give the events published from now on. A listener that lags loses some, and nothing by it."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import anyio
 
-from aos_mcp.abi.audit import AuditEntry
+from aos_mcp.abi.audit import AuditEntry, AuditHead
 from aos_mcp.abi.definition import AgentDefinition
 from aos_mcp.abi.event import Event, EventKind
 from aos_mcp.abi.handle import Pid
@@ -88,6 +88,8 @@ class Machine:
     """Downstream tools whose definition changed since it was pinned."""
     observed: deque[AuditEntry] = field(default_factory=deque)
     """What devices report outside of any call; the sealer puts it on the audit log."""
+    anchor: AuditHead | None = None
+    """The newest signed head, for those who are answered: whoever keeps one can tell that the log was changed."""
     head_kept: int = 0
     """Number of the last record whose head was kept beside the store."""
     head_kept_at: float = 0.0

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import anyio
 
-from aos_mcp.abi.audit import AuditHead
+from aos_mcp.abi.audit import AuditHead, AuditRecord
 from aos_mcp.abi.event import Event, EventKind
 from aos_mcp.abi.limits import AUDIT_SEAL_BATCH, AUDIT_SEAL_S
 from aos_mcp.audit.chain import head_text, link, load_key, parse_head, sign_head
+from aos_mcp.audit.merkle import Frontier, frontier_of
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.kernel.steady import steadily
 from aos_mcp.ports import Transaction
 
 HEAD_KEPT_S = 10.0
 """A head is kept beside the store this often while there is something new: one note is 250 bytes."""
+TREE = "audit_tree"
+"""The fact that holds the frontier of the Merkle tree, written with the records it has grown by."""
+REBUILD_CHUNK = 5_000
 NOTE_LINES = 6
 """Of a signed note, as `audit.chain.head_text` writes it."""
 
@@ -33,6 +37,8 @@ async def seal_all(machine: Machine, *, keep: bool) -> int:
     head = await machine.store.read(lambda tx: tx.audit_head()) if keep else None
     if head is not None:
         await anyio.to_thread.run_sync(_keep_head, machine, head)
+    if sealed or machine.anchor is None:
+        machine.anchor = head or await machine.store.read(lambda tx: tx.audit_head())
     if sealed:
         machine.bus.publish(Event(kind=EventKind.AUDIT, subject="audit", owner="", uris=("aos://audit",)))
     return sealed
@@ -73,10 +79,36 @@ def _seal_batch(tx: Transaction, machine: Machine) -> int:
     staged = tx.audit_staged(limit=AUDIT_SEAL_BATCH)
     if not staged:
         return 0
-    records = link(tx.audit_last(), [entry for _, entry in staged])
-    head = sign_head(load_key(machine.seal.key), records[-1], machine.clock.now(), machine.seal.origin)
+    last = tx.audit_last()
+    tree = _tree(tx, last)
+    records = link(last, [entry for _, entry in staged])
+    for record in records:
+        tree.add(bytes.fromhex(record.digest))
+    now, origin = machine.clock.now(), machine.seal.origin
+    head = sign_head(load_key(machine.seal.key), records[-1], now, origin, root=tree.root().hex())
     tx.audit_seal(records, staged[-1][0], head)
+    tx.fact_put(TREE, tree.text())
     return len(records)
+
+
+def _tree(tx: Transaction, last: AuditRecord | None) -> Frontier:
+    """Return the tree over the records there are: as it was kept, or grown anew where a store of before has none.
+
+    One that somebody tampered with grows another tree, which does not lead to the heads that were kept.
+    """
+    sealed = last.seq if last is not None else 0
+    try:
+        kept = frontier_of(tx.fact_get(TREE) or "")
+        if kept.size == sealed:
+            return kept
+    except ValueError:
+        pass  # none was kept yet
+    tree, after = Frontier(), 0
+    while chunk := tx.audit_list(after=after, limit=REBUILD_CHUNK):
+        for record in chunk:
+            tree.add(bytes.fromhex(record.digest))
+        after = chunk[-1].seq
+    return tree
 
 
 def _keep_head(machine: Machine, head: AuditHead) -> None:

@@ -527,6 +527,7 @@ def head_values(head: AuditHead) -> Values:
         "at": head.at,
         "key_id": head.key_id,
         "signature": head.signature,
+        "root": head.root,
     }
 
 
@@ -538,4 +539,5 @@ def head_from(row: Row) -> AuditHead:
         at=row["at"],
         key_id=row["key_id"],
         signature=row["signature"],
+        root=row["root"],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +59,7 @@ async def kernel_on(
     definitions: Mapping[str, AgentDefinition] | None = None,
     store: Store | None = None,
     embedder: Embedder | None = None,
+    redact: Callable[[str], str] = redact,
 ) -> AsyncIterator[TestKernel]:
     """Boot a kernel in `home`, run it while the context lasts, and stop it cleanly.
 

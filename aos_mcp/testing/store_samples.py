@@ -270,4 +270,4 @@ def a_record(seq: int, entry: AuditEntry) -> AuditRecord:
 
 def a_head(seq: int) -> AuditHead:
     """Return a signed head."""
-    return AuditHead(seq=seq, digest=f"d{seq}", at=AT, key_id="key", signature="c2ln")
+    return AuditHead(seq=seq, digest=f"d{seq}", at=AT, key_id="key", signature="c2ln", root=f"r{seq}")

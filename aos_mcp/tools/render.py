@@ -7,11 +7,13 @@ nothing of a running kernel.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import cast
 
 import mcp_types as types
 from pydantic import BaseModel, JsonValue
 
+from aos_mcp.abi.audit import AuditHead
 from aos_mcp.abi.errors import AosError, ApprovalRequired
 from aos_mcp.abi.journal import EffectClass
 from aos_mcp.abi.schema import Schema, schema_of
@@ -20,6 +22,9 @@ from aos_mcp.abi.syscall import Syscall
 REPEATABLE = frozenset({"signal_agent", "answer_approval"})
 """Calls that change something and may be sent twice with one effect. The other idempotent rows are so only for the
 kernel, which repeats them under one key; a host that repeats them makes a second thing."""
+
+AUDIT_META = "aos-mcp/audit"
+"""Where in an answer's `_meta` the size and root of the audit log stand."""
 
 UNSAID = frozenset(
     {
@@ -74,6 +79,14 @@ def error_result(error: AosError) -> types.CallToolResult:
     return types.CallToolResult(
         content=[types.TextContent(type="text", text=str(error))], structured_content=body, is_error=True
     )
+
+
+def anchored(answer: types.CallToolResult, head: AuditHead | None) -> types.CallToolResult:
+    """Return an answer with the size and root (base64) of the audit log: whoever keeps them holds the log to them."""
+    if head is None or not head.root:
+        return answer
+    anchor = {"size": head.seq, "root": b64encode(bytes.fromhex(head.root)).decode()}
+    return answer.model_copy(update={"meta": {**(answer.meta or {}), AUDIT_META: anchor}})
 
 
 def cut(text: str, limit: int) -> str:

@@ -1,3 +1,4 @@
+import base64
 import hashlib
 import json
 import subprocess
@@ -25,6 +26,7 @@ from aos_mcp.audit.chain import (
     verifier_text,
     verify_head,
 )
+from aos_mcp.audit.merkle import root_of
 from aos_mcp.audit.verify import verify
 
 ORIGIN = "aos.example/kernel-1"
@@ -230,10 +232,44 @@ def test_a_head_is_written_as_a_signed_note() -> None:
     lines = body.split("\n")
     assert lines[0] == ORIGIN
     assert lines[1] == "3"
-    assert lines[3] == "aos-audit-chain/1 12.5"
+    assert lines[2:] == [b64(record.digest), "aos-audit-chain/1 12.5"]
     assert signature.startswith(f"— {ORIGIN} ")
     assert signature.endswith("\n")
     assert parse_head(head_text(head, ORIGIN)) == (head, ORIGIN)
+
+
+def b64(digest: str) -> str:
+    return base64.b64encode(bytes.fromhex(digest)).decode()
+
+
+def test_a_head_commits_to_the_tree_and_to_the_chain() -> None:
+    records = chain(3)
+    head = sign_head(KEY, records[-1], 12.5, ORIGIN, root=root(records))
+    lines = head_text(head, ORIGIN).split("\n")
+    assert lines[:5] == [ORIGIN, "3", b64(root(records)), f"aos-audit-chain/2 12.5 {b64(records[-1].digest)}", ""]
+    assert parse_head(head_text(head, ORIGIN)) == (head, ORIGIN)
+    assert verify_head(PUBLIC, head, ORIGIN)
+    for change in ({"root": "0" * 64}, {"root": ""}, {"digest": "0" * 64}):
+        assert not verify_head(PUBLIC, replace(head, **change), ORIGIN)  # type: ignore[arg-type]
+
+
+def root(records: list[AuditRecord]) -> str:
+    return root_of([bytes.fromhex(record.digest) for record in records]).hex()
+
+
+def test_an_anchor_somebody_kept_finds_a_log_that_was_rewritten_and_one_that_was_cut() -> None:
+    records = chain(10)
+    anchors = {6: root(records[:6])}
+    assert verify(records, anchors=anchors).ok
+    assert verify(rehashed(records, 4), anchors=anchors).first_bad == 6
+    assert verify(rehashed(records, 7), anchors=anchors).ok
+    assert verify(records[:5], anchors=anchors).first_bad == 6
+
+
+def test_a_head_whose_tree_is_another_is_found_though_its_chain_fits() -> None:
+    records = chain(5)
+    head = sign_head(KEY, records[2], 0.0, ORIGIN, root=root(records[:2]))
+    assert verify(records, heads=[head], public_key=PUBLIC, origin=ORIGIN).first_bad == 3
 
 
 def test_the_public_key_is_written_as_note_tools_take_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sqlite3
 from pathlib import Path
@@ -9,12 +10,15 @@ from pathlib import Path
 import anyio
 import pytest
 
-from aos_mcp.abi.audit import AuditEntry
+from aos_mcp.abi.audit import AuditEntry, AuditRecord
 from aos_mcp.abi.capability import Caller, CallerKind
-from aos_mcp.abi.errors import AosError, Denied, Invalid, NotFound
+from aos_mcp.abi.errors import AosError, Conflict, Denied, Invalid, ModelError, ModelFault, NotFound, Unavailable
 from aos_mcp.abi.settings import Rule, Settings
-from aos_mcp.testing.devices import RecordingSandbox
-from aos_mcp.testing.kernels import OWNER, kernel_on
+from aos_mcp.audit.chain import load_key, parse_head, sign_head
+from aos_mcp.audit.merkle import root_by_proof
+from aos_mcp.audit.redact import redactor
+from aos_mcp.testing.devices import RecordingMounts, RecordingSandbox, a_tool
+from aos_mcp.testing.kernels import AUDIT_KEY, OWNER, kernel_on
 from aos_mcp.testing.model import calls, says
 from tests.kernel.stage import DEADLINE_S, ended, models
 
@@ -182,3 +186,114 @@ async def test_only_the_operator_sees_all_that_a_digest_covers(tmp_path: Path) -
             whole = await k.call("read_audit", operator, after_seq=0, limit=1)
     assert {row.category for row in host.records} == {None}
     assert whole.records[0].category is not None
+
+
+async def test_a_record_is_proved_by_the_head_and_a_rewritten_log_proves_nothing(tmp_path: Path) -> None:
+    operator = Caller(kind=CallerKind.OPERATOR, principal=OWNER)
+    await some_history(tmp_path)
+    async with kernel_on(tmp_path, models(says("x"))) as k:
+        with anyio.fail_after(DEADLINE_S):
+            proof = await k.call("prove_audit", operator, seq=3)
+            head, _ = parse_head(proof.head)
+            hashes = [base64.b64decode(text) for text in proof.hashes]
+            assert root_by_proof(bytes.fromhex(proof.record.digest), 2, head.seq, hashes).hex() == head.root
+            with pytest.raises(NotFound):
+                await k.call("prove_audit", operator, seq=head.seq + 1_000)
+    tamper(tmp_path, "UPDATE audit_record SET digest = replace(digest, 'a', 'b') WHERE seq = 2")
+    async with kernel_on(tmp_path, models(says("x"))) as k:
+        with anyio.fail_after(DEADLINE_S):
+            with pytest.raises(Conflict):
+                await k.call("prove_audit", operator, seq=3)
+
+
+async def test_a_store_without_a_tree_grows_one_and_its_old_heads_still_hold(tmp_path: Path) -> None:
+    await some_history(tmp_path)
+    with sqlite3.connect(tmp_path / "kernel.db") as file:
+        (seq, digest) = file.execute("SELECT seq, digest FROM audit_record ORDER BY seq DESC LIMIT 1").fetchone()
+        entry = AuditEntry(at=0, category="", actor="", pid="", call="", outcome="", subject="", detail="")
+        last = AuditRecord(seq=seq, previous="", digest=digest, entry=entry)
+        old = sign_head(load_key(AUDIT_KEY), last, 1.0, "aos-mcp/test")
+        file.execute("DELETE FROM fact WHERE name = 'audit_tree'")
+        file.execute("DELETE FROM audit_head")
+        row = (old.seq, old.digest, old.at, old.key_id, old.signature)
+        file.execute("INSERT INTO audit_head (seq, digest, at, key_id, signature) VALUES (?, ?, ?, ?, ?)", row)
+    file.close()
+    await some_history(tmp_path)
+
+
+async def test_whoever_kept_an_anchor_finds_a_log_that_was_rewritten_with_all_its_heads(tmp_path: Path) -> None:
+    await some_history(tmp_path)
+    async with kernel_on(tmp_path, models(says("x"))) as k:
+        with anyio.fail_after(DEADLINE_S):
+            head = (await k.call("read_audit", verify=True)).head
+            root = base64.b64encode(bytes.fromhex(head.root)).decode()
+            good = await k.call("read_audit", verify=True, anchor=f"{head.seq}:{root}")
+            other = await k.call("read_audit", verify=True, anchor=f"{head.seq}:{'A' * 43}=")
+            beyond = await k.call("read_audit", verify=True, anchor=f"999999:{root}")
+    assert good.verified.ok
+    assert (other.verified.ok, other.verified.first_bad) == (False, head.seq)
+    assert "missing" in beyond.verified.why
+
+
+KEYS = {
+    "openai": "sk-proj-" + "aB3" * 16,
+    "anthropic": "sk-ant-api03-" + "Zq9" * 20,
+    "openrouter": "sk-or-v1-" + "4f" * 32,
+    "google": "AIza" + "Sy9" * 12,
+    "groq": "gsk_" + "Qw8" * 17,
+    "xai": "xai-" + "Er7" * 20,
+    "huggingface": "hf_" + "Ty6" * 12,
+    "perplexity": "pplx-" + "Ui5" * 16,
+    "nvidia": "nvapi-" + "Op4" * 20,
+    "together": "tgp_v1_" + "As3" * 14,
+    "fireworks": "fw_" + "Df2" * 8,
+    "replicate": "r8_" + "Gh1" * 12,
+    "cerebras": "csk-" + "Jk0" * 16,
+    "github": "ghp_" + "Lz9" * 12,
+    "aws": "AKIA" + "ABCDEFGH12345678",
+    "zhipu": "0123456789abcdef" * 2 + "." + "Xc8v" * 4,
+    "bearer": "Bearer " + "Vb7" * 14,
+    "held": "a value with no form at all",
+}
+"""A key of every provider's form, and one that only the kernel's own environment tells."""
+
+
+def held_back(text: str) -> str:
+    return redactor([KEYS["held"]])(text)
+
+
+async def test_no_key_of_any_provider_reaches_the_log_its_heads_or_its_export_by_any_path(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    every = " and ".join(KEYS.values())
+
+    def fails(arguments: object) -> str:
+        raise Unavailable(f"the downstream says {every}", every)
+
+    mounts = RecordingMounts({a_tool("shop__pay", read_only=True): fails})
+    script = (
+        calls(("sandbox_exec", {"command": f"curl {every}"}), key="a"),
+        calls(("call_tool", {"name": "shop__pay", "arguments": {"with": every}}), key="b"),
+        calls(("page_out", {"content": every, "title": every[:150]}), ("page_in", {"page_id": every[:60]}), key="c"),
+        calls(("send_message", {"to": "host", "text": every}), key="d"),
+        calls(("exit", {"result": every}), key="e"),
+    )
+    model = models(*script, failures=[ModelError(ModelFault.TRANSPORT, every, every)])
+    sandbox = RecordingSandbox(stdout=every.encode())
+    rules = Settings(rules=[Rule(effect="allow", tool="*")])
+    async with kernel_on(tmp_path, model, sandbox=sandbox, mounts=mounts, settings=rules, redact=held_back) as k:
+        with anyio.fail_after(DEADLINE_S):
+            await ended(k, (await k.call("spawn_agent", task=every, name="planted")).pid)
+            with pytest.raises(AosError):
+                await k.call("read_process", pid=every)
+            await k.call("read_audit", verify=True)
+            log = await k.call("read_audit", Caller(kind=CallerKind.OPERATOR, principal=OWNER), after_seq=0, limit=500)
+    with sqlite3.connect(tmp_path / "kernel.db") as file:
+        stored = json.dumps(file.execute("SELECT * FROM audit_record").fetchall(), ensure_ascii=False)
+        assert file.execute("SELECT count(*) FROM audit_stage").fetchone() == (0,)
+    file.close()
+    heads = (tmp_path / "audit.heads").read_text("utf-8")
+    told = {record.call for record in log.records}
+    assert told >= {"sandbox_exec", "call_tool", "page_out", "page_in", "send_message", "exit", "model", "spawn_agent"}
+    for text in (stored, heads, log.model_dump_json(), caplog.text):
+        assert {name for name, key in KEYS.items() if key.removeprefix("Bearer ") in text} == set()

@@ -141,6 +141,26 @@ async def test_a_downstream_tool_answers_unchanged(tmp_path: Path, era: str) -> 
 
 
 @ERAS
+async def test_answers_and_errors_carry_an_anchor_of_the_log_that_verification_takes(tmp_path: Path, era: str) -> None:
+    mounts = WholeResults({a_tool("git__log", read_only=True): lambda arguments: ""})
+    async with serving(tmp_path, mounts=mounts) as served, served.client(era) as client:
+        with anyio.fail_after(20):
+            await client.call_tool("kernel_status", {})
+            await client.call_tool("read_audit", {"verify": True})
+            for name, arguments in (
+                ("kernel_status", {}),
+                ("page_in", {"page_id": "pg_none"}),
+                ("call_tool", {"name": "git__log", "arguments": {}}),
+            ):
+                anchor = ((await client.call_tool(name, arguments)).meta or {})["aos-mcp/audit"]
+                kept = f"{anchor['size']}:{anchor['root']}"
+                checked = await client.call_tool("read_audit", {"verify": True, "anchor": kept})
+                assert checked.structured_content["verified"]["ok"] is True
+            bent = await client.call_tool("read_audit", {"verify": True, "anchor": f"{anchor['size']}:{'A' * 43}="})
+            assert bent.structured_content["verified"]["ok"] is False
+
+
+@ERAS
 async def test_the_log_and_the_status_are_told(tmp_path: Path, era: str) -> None:
     async with serving(tmp_path) as served, served.client(era) as client:
         with anyio.fail_after(20):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 
 from aos_mcp.abi import arguments as a
 from aos_mcp.abi import results as r
 from aos_mcp.abi.audit import AuditRecord
 from aos_mcp.abi.capability import CallerKind
-from aos_mcp.audit.chain import load_key
+from aos_mcp.abi.errors import Conflict, NotFound
+from aos_mcp.audit.chain import head_text, load_key
+from aos_mcp.audit.merkle import inclusion, root_of
 from aos_mcp.audit.verify import verify
 from aos_mcp.kernel.call import Call
 from aos_mcp.kernel.calls import views
@@ -32,17 +35,53 @@ async def read_audit(call: Call, args: a.ReadAuditArgs) -> r.ReadAuditResult:
         return r.ReadAuditResult(
             records=[views.audit_row(row, whole=call.caller.kind is CallerKind.OPERATOR) for row in rows],
             head=views.audit_head(tx.audit_head()),
-            verified=_verify(tx, call) if args.verify else None,
+            verified=_verify(tx, call, args.anchor) if args.verify else None,
         )
 
     return await call.read(work)
 
 
-def _verify(tx: Transaction, call: Call) -> r.VerificationResult:
+async def prove_audit(call: Call, args: a.ProveAuditArgs) -> r.ProofResult:
+    """Return one record with the proof that the newest head commits to it."""
+    await seal_all(call.machine, keep=True)
+    return await call.read(lambda tx: _proof(tx, call, args.seq))
+
+
+def _proof(tx: Transaction, call: Call, seq: int) -> r.ProofResult:
+    head = tx.audit_head()
+    found = tx.audit_list(after=seq - 1, limit=1)
+    if head is None or seq > head.seq or not found:
+        raise NotFound(f"There is no sealed record {seq}.", "`aos audit tail` shows the newest.")
+    leaves = [bytes.fromhex(record.digest) for record in _records(tx) if record.seq <= head.seq]
+    if len(leaves) != head.seq or root_of(leaves).hex() != head.root:
+        raise Conflict(
+            "The log does not lead to its own head.", "`aos audit verify` names the record that was changed."
+        )
+    return r.ProofResult(
+        record=views.audit_row(found[0], whole=True),
+        previous=found[0].previous,
+        index=seq - 1,
+        size=head.seq,
+        hashes=[b64encode(node).decode() for node in inclusion(leaves, seq - 1)],
+        head=head_text(head, call.machine.seal.origin),
+    )
+
+
+def _anchors(text: str | None) -> dict[int, str]:
+    """Return the anchor a caller kept, by the number of records that its root is over."""
+    if text is None:
+        return {}
+    size, _, root = text.partition(":")
+    return {int(size): b64decode(root).hex()}
+
+
+def _verify(tx: Transaction, call: Call, anchor: str | None) -> r.VerificationResult:
     newest = tx.audit_head()
     heads = kept_heads(call.machine) + ([newest] if newest is not None else [])
     key = load_key(call.machine.seal.key).public_key()
-    outcome = verify(_records(tx), heads=heads, public_key=key, origin=call.machine.seal.origin)
+    outcome = verify(
+        _records(tx), heads=heads, anchors=_anchors(anchor), public_key=key, origin=call.machine.seal.origin
+    )
     return r.VerificationResult(ok=outcome.ok, records=outcome.records, first_bad=outcome.first_bad, why=outcome.why)
 
 

@@ -57,6 +57,7 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
             "reconcile": policy.reconcile,
             "list_approvals": policy.list_approvals,
             "read_audit": audit.read_audit,
+            "prove_audit": audit.prove_audit,
             "kernel_status": status.kernel_status,
             "read_metrics": status.read_metrics,
             "set_policy": scheduling.set_policy,

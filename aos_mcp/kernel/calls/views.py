@@ -187,4 +187,6 @@ def audit_head(head: AuditHead | None) -> r.AuditHeadResult | None:
     """Show a signed head."""
     if head is None:
         return None
-    return r.AuditHeadResult(seq=head.seq, digest=head.digest, signature=head.signature, at=head.at, key_id=head.key_id)
+    return r.AuditHeadResult(
+        seq=head.seq, digest=head.digest, signature=head.signature, at=head.at, key_id=head.key_id, root=head.root
+    )

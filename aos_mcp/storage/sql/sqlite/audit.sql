@@ -16,9 +16,11 @@ INSERT INTO audit_record (
 );
 
 -- name: audit_head_put
-INSERT INTO audit_head (seq, digest, at, key_id, signature) VALUES (:seq, :digest, :at, :key_id, :signature)
+INSERT INTO audit_head (seq, digest, at, key_id, signature, root)
+VALUES (:seq, :digest, :at, :key_id, :signature, :root)
 ON CONFLICT (seq) DO UPDATE SET
-    digest = excluded.digest, at = excluded.at, key_id = excluded.key_id, signature = excluded.signature;
+    digest = excluded.digest, at = excluded.at, key_id = excluded.key_id, signature = excluded.signature,
+    root = excluded.root;
 
 -- name: audit_last
 SELECT * FROM audit_record ORDER BY seq DESC LIMIT 1;
