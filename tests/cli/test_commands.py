@@ -367,7 +367,7 @@ def verifier(*files: Path) -> str:
 def test_an_independent_script_verifies_an_export_and_finds_what_was_changed(aos: Aos, idle: Aos) -> None:
     aos("page", "out", "something on record")
     aos("audit", "verify")
-    out, key = idle.home / "audit.jsonl", aos.home / "audit.pub"
+    out, key = idle.home / "audit.jsonl", aos.home / "aos" / "audit.pub"
     aos("audit", "export", "--out", str(out))
     lines = out.read_text("utf-8").splitlines()
     assert verifier(key, out) == f"all {len(lines) - 1} records fit"
@@ -383,7 +383,7 @@ def test_an_independent_script_verifies_an_export_and_finds_what_was_changed(aos
 
 def test_a_proof_of_one_record_holds_by_the_public_key_alone_and_a_changed_one_does_not(aos: Aos, idle: Aos) -> None:
     aos("page", "out", "something on record")
-    proof, key = idle.home / "proof.json", aos.home / "audit.pub"
+    proof, key = idle.home / "proof.json", aos.home / "aos" / "audit.pub"
     proof.write_text(aos("audit", "prove", "2"), "utf-8")
     assert verifier(key, proof) == "record 2 is in the log"
     assert idle.json("audit", "check-proof", str(proof), "--key", str(key))["ok"] is True
