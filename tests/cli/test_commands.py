@@ -383,6 +383,7 @@ def test_an_independent_script_verifies_an_export_and_finds_what_was_changed(aos
 
 def test_a_proof_of_one_record_holds_by_the_public_key_alone_and_a_changed_one_does_not(aos: Aos, idle: Aos) -> None:
     aos("page", "out", "something on record")
+    aos("page", "out", "something more")
     proof, key = idle.home / "proof.json", aos.home / "aos" / "audit.pub"
     proof.write_text(aos("audit", "prove", "2"), "utf-8")
     assert verifier(key, proof) == "record 2 is in the log"
@@ -391,14 +392,14 @@ def test_a_proof_of_one_record_holds_by_the_public_key_alone_and_a_changed_one_d
     for old, new, why in (
         ('"outcome": "ok"', '"outcome": "denied"', "changed"),
         ('"index": 1', '"index": 0', "changed"),
-        ('"head": "aos-mcp', '"head": "aos-mcq', "signed"),
+        ("aos-audit-chain/2 1", "aos-audit-chain/2 2", "signed"),
         ('"hashes": [', '"hashes": ["' + "A" * 43 + '=", ', "does not lead"),
     ):
         proof.write_text(text.replace(old, new, 1), "utf-8")
         assert why in idle.json("audit", "check-proof", str(proof), "--key", str(key), code=1)["why"]
     proof.write_text("[]", "utf-8")
     assert idle.json("audit", "check-proof", str(proof), "--key", str(key), code=2)["error"]["code"] == "invalid"
-    assert aos.json("audit", "prove", "999999", code=1)["error"]["code"] == "not_found"
+    assert aos.json("audit", "prove", "999999", code=5)["error"]["code"] == "not_found"
 
 
 # The kernel
