@@ -181,6 +181,10 @@ class MortalModels:
         """See `ports.Models`."""
         return await self._inner.default()
 
+    def warm(self, name: str) -> None:
+        """See `ports.Models`."""
+        self._inner.warm(name)
+
     def providers(self) -> Sequence[tuple[str, bool]]:
         """See `ports.Models`."""
         return self._inner.providers()
