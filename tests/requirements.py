@@ -7,8 +7,8 @@ A gap is an honest row, not an excuse: the README's limits say the same in the r
 from __future__ import annotations
 
 from tests.requirement import Requirement, kept, open_
-from tests.requirements_context import CONTEXT
 from tests.requirements_audit import AUDIT
+from tests.requirements_context import CONTEXT
 from tests.requirements_durability import DURABILITY
 from tests.requirements_models import MODELS
 
