@@ -79,6 +79,13 @@ CONTEXT: tuple[Requirement, ...] = (
         COUNTED + "the_window_is_kept_however_wrong_the_first_guess",
     ),
     kept(
+        "pieces",
+        "6 context",
+        "A large text outside the window lies in pieces cut at natural boundaries; its exact bytes come back.",
+        "tests/context/test_pieces.py::test_pieces_joined_are_the_text_and_none_is_too_large",
+        PAGING + "a_large_document_lies_in_pieces_that_are_found_and_comes_back_whole",
+    ),
+    kept(
         "warm-tables",
         "6 context",
         "A page table is kept from turn to turn, and only what changed is read.",

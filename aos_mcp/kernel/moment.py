@@ -187,6 +187,8 @@ def _check_left(left: Budget, asked: Budget) -> None:
 
 
 def _searchable(tx: Transaction, page: Page) -> str:
+    if page.pieces:
+        return ""  # its pieces are found
     body = journal.payload(tx, page.digest)
     return decode_reply(body).text if page.kind is PageKind.REPLY else body.decode()
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from aos_mcp.abi.handle import PageId, Pid
+import json
+from dataclasses import replace
+
+from aos_mcp.abi.handle import Digest, PageId, Pid
 from aos_mcp.abi.limits import RESULT_TOKENS_MAX
 from aos_mcp.abi.page import OUTSIDE, Page, PageKind
 from aos_mcp.abi.process import Process
 from aos_mcp.context.layout import decode_reply
+from aos_mcp.context.pieces import split
 from aos_mcp.context.tokens import count
+from aos_mcp.kernel import journal
 from aos_mcp.ports import Entropy, Transaction
 
 TITLE_CHARS = 80
+PIECE_TOKENS = 1_000
+"""Of one piece of a page that is too large to be shown whole: what a search finds, and one look reads."""
 HEAD_CHARS = 4_000
 """What is shown of a text that is too large for the window; the rest is one page_in away."""
 
@@ -42,8 +49,12 @@ def make(
     is_error: bool = False,
     labels: tuple[str, ...] = (),
     origin: PageId | None = None,
+    whole: bool = False,
 ) -> Page:
-    """Store a page. `body` is what is kept; `text` is what is searched and counted."""
+    """Store a page. `body` is what is kept; `text` is what is searched and counted.
+
+    A large document outside the window is stored in pieces, unless it is to be kept `whole`.
+    """
     page = Page(
         page_id=PageId(page_id),
         pid=pid,
@@ -68,14 +79,39 @@ def make(
         labels=labels,
         origin=origin,
     )
+    if kind is PageKind.DOCUMENT and position == OUTSIDE and page.tokens > RESULT_TOKENS_MAX and not whole:
+        return _in_pieces(tx, page, text)
     tx.page_insert(page, text)
     return page
+
+
+def _in_pieces(tx: Transaction, whole: Page, text: str) -> Page:
+    """Store a large page as pieces cut at natural boundaries, each found by its own words, and one that joins them."""
+    parts = split(text, PIECE_TOKENS)
+    digests = [tx.payload_put(part.encode()) for part in parts]
+    whole = replace(whole, digest=tx.payload_put(json.dumps(digests).encode()), pieces=len(parts))
+    tx.page_insert(whole, "")
+    for number, (part, digest) in enumerate(zip(parts, digests, strict=True), start=1):
+        piece = replace(
+            whole,
+            page_id=PageId(f"{whole.page_id}{number:05d}"),
+            title=f"{whole.title} ({number} of {len(parts)})",
+            digest=digest,
+            tokens=count(part),
+            size_bytes=len(part.encode()),
+            origin=whole.page_id,
+            pieces=0,
+        )
+        tx.page_insert(piece, part)
+    return whole
 
 
 def readable(tx: Transaction, page: Page) -> str:
     """Return a page's text; a reply is shown with the calls it made."""
     body = tx.payload_get(page.digest)
     assert body is not None, "a page names a payload that is not stored"
+    if page.pieces:
+        return "".join(journal.payload(tx, Digest(digest)).decode() for digest in json.loads(body))
     if page.kind is not PageKind.REPLY:
         return body.decode()
     reply = decode_reply(body)
@@ -92,6 +128,7 @@ def keep(
     entropy: Entropy,
     now: float,
     source: str,
+    whole: bool = False,
 ) -> Page:
     """Keep a text outside the window: it has an address, and takes no place in a prompt."""
     return make(
@@ -107,6 +144,7 @@ def keep(
         source=source,
         title=title,
         resident=False,
+        whole=whole,
     )
 
 
@@ -123,6 +161,7 @@ def keep_result(tx: Transaction, process: Process, text: str, *, entropy: Entrop
         entropy=entropy,
         now=now,
         source=process.pid,
+        whole=True,  # its bytes are in the store already: they are the process's result
     )
 
 

@@ -249,3 +249,22 @@ async def test_a_page_of_another_tree_is_as_good_as_missing(tmp_path: Path) -> N
             agent = await ended(k, (await k.call("spawn_agent", task="peek")).pid)
     told, missing = agent.result.splitlines()
     assert told.replace(foreign["id"], "pg_none") == missing
+
+
+async def test_a_large_document_lies_in_pieces_that_are_found_and_comes_back_whole(tmp_path: Path) -> None:
+    text = "\n\n".join(f"Paragraph {n}: " + f"the word{n}mark stands here. " * 40 for n in range(60))
+    async with kernel_on(tmp_path, ScriptedModels()) as k:
+        kept = await k.call("page_out", content=text, title="a book", labels=["library"])
+        read, offset = "", 0
+        while offset is not None:
+            part = await k.call("page_in", page_id=kept.page_id, offset=offset)
+            read, offset = read + part.content, part.next_offset
+        hits = (await k.call("search_pages", query="word41mark")).hits
+        piece = await k.call("page_in", page_id=hits[0].page_id)
+        row = await k.machine.store.read(lambda tx: tx.page_get(hits[0].page_id))
+    assert read == text
+    assert "word41mark" in piece.content
+    assert piece.content in text
+    assert row is not None
+    assert (row.origin, row.labels) == (kept.page_id, ("library",))
+    assert hits[0].title.startswith("a book (")
