@@ -41,6 +41,8 @@ class Demand:
     order: tuple[float, ...]
     input_tokens: int
     output_tokens: int
+    due_at: float = math.inf
+    """Seconds since the epoch; see `kernel.lane.Ticket`."""
 
 
 class Admission:
@@ -91,7 +93,7 @@ class Admission:
         """Hold a place in the lane of `model`'s provider while a call is on the wire."""
         provider = provider_of(model)
         lane, seats = self._lane(provider), self._seats[provider]
-        seat = Seat(Ticket(demand.order, demand.input_tokens, demand.output_tokens))
+        seat = Seat(Ticket(demand.order, demand.input_tokens, demand.output_tokens, demand.due_at))
         seats[seat.ticket] = seat
         lane.offer(seat.ticket)
         try:
@@ -120,13 +122,14 @@ class Admission:
     def consider(self, model: str) -> None:
         """Preempt a generation of this lane where somebody of a better class waits, and it pays."""
         provider = provider_of(model)
-        lane, now = self._lane(provider), self._clock.now()
-        waiting = lane.first
-        if waiting is None or lane.blocked_s(now) > 0 or lane.room(now) + lane.waiting > lane.waiting:
+        lane, here, now = self._lane(provider), self._under_way.get(provider, set()), self._clock.now()
+        waiting = lane.waits_for_a_place(now)
+        if waiting is None:
             return
-        chosen = victim(self._under_way.get(provider, ()), int(waiting.order[0]), now, self._slice_tokens)
-        if chosen is not None:
-            chosen.plain = False  # once: it is closing already when the next one looks
+        chosen = victim(here, int(waiting.order[0]), now, self._slice_tokens)
+        # Those that are closing already serve as many of the waiting.
+        if chosen is not None and sum(one.closing for one in here) < lane.ahead_of((chosen.sched_class,)):
+            chosen.closing = True
             chosen.cut()
 
     def park(self, model: str, until: float) -> None:

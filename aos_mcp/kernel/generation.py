@@ -10,6 +10,7 @@ import json
 from dataclasses import replace
 from functools import partial
 
+from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import Completion, ModelInfo, Prompt
 from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.journal import MODEL_CALL, StepState
@@ -47,6 +48,8 @@ class Generation:
             ModelCall, machine, model, info, account=account, order=order, kind=kind, faults=faults, has_next=has_next
         )
         self._call = self._make(times=0)
+        self._before = Usage()
+        """What the pieces before the last one were charged."""
 
     @property
     def verdict(self) -> Verdict:
@@ -56,12 +59,12 @@ class Generation:
     @property
     def counted(self) -> int:
         """Tokens of the last prompt, as we count."""
-        return self._call.counted
+        return self._call.counted.plain
 
     async def run(self, prompt: Prompt, *, process: Process | None) -> Completion:
         """Return the whole answer. `process` is the agent's; a call without one has no journal to go on from.
 
-        Its usage is that of the last call; the others are settled.
+        Its usage is that of all its pieces together; those before the last are settled already.
 
         Raises:
             ModelError, BudgetExhausted: see `ModelCall.run`.
@@ -69,29 +72,32 @@ class Generation:
         machine, info, text, times = self._machine, self._info, "", 0
         if info.continues and process is not None:
             pid = process.pid
-            text, times = await machine.store.read(lambda tx: broken_off(tx, pid, info.name))
+            turns = len(prompt.turns)
+            text, times = await machine.store.read(lambda tx: broken_off(tx, pid, info.name, turns))
         while True:
             self._call = self._make(times=times)
             try:
                 completion = await self._call.run(_from(prompt, text), process=process)
             except Preempted as cut:
                 times += 1
+                self._before += self._call.charged
                 kept = info.continues and is_worth_keeping(text + cut.text)
                 text = text + cut.text if kept else ""
                 machine.metrics.preemptions.labels(info.name, "kept" if kept else "written again").inc()
                 continue
-            reply = completion.reply
-            return replace(completion, reply=replace(reply, text=text + reply.text)) if text else completion
+            whole = replace(completion.reply, text=text + completion.reply.text)
+            return replace(completion, reply=whole, usage=self._before + completion.usage)
 
     def settle(self, tx: Transaction, completion: Completion) -> None:
-        """See `ModelCall.settle`."""
-        self._call.settle(tx, completion)
+        """Charge the last piece. See `ModelCall.settle`."""
+        self._call.settle(tx, completion.reply)
 
 
-def broken_off(tx: Transaction, pid: Pid, model: str) -> tuple[str, int]:
+def broken_off(tx: Transaction, pid: Pid, model: str, turns: int) -> tuple[str, int]:
     """Return what the last generation of a process had written when it broke off, and how often it was preempted.
 
-    Nothing where the last one came to its end, or was another model's.
+    Nothing where the last one came to its end, was another model's, or was asked something else: mail that came since
+    makes a prompt of more turns, and an answer that did not know of it is no answer to it.
     """
     pieces: list[str] = []
     times = 0
@@ -99,7 +105,7 @@ def broken_off(tx: Transaction, pid: Pid, model: str) -> tuple[str, int]:
         if step.call != MODEL_CALL or step.state is not StepState.FAILED:
             break
         intent = json.loads(journal.payload(tx, step.intent))
-        if intent["model"] != model:
+        if intent["model"] != model or intent["turns"] != turns:
             break
         body = json.loads(journal.result_of(tx, step) or b"{}")
         if KEPT in body:

@@ -6,9 +6,10 @@ wider now and then; cut by a part where the limit is of another kind. *Buckets* 
 reserved before a call and settled after. A provider that says "wait" *parks* the lane, not the agents. A *breaker*
 leaves a provider alone that fails without a word, and tries it again with one call.
 
-Whoever may go, goes, in the order of `Ticket.order`; nothing waits for a batch to fill. The same code runs under the
-kernel, under the simulator and under the property tests: time comes in as an argument, in seconds, and nothing is drawn
-at random.
+Whoever may go, goes, in the order of `Ticket.order`; nothing waits for a batch to fill. One call in `OVERDUE_SHARE` may
+be one that waits beyond its `due_at`, so that nothing waits for ever behind what is better. The same code runs under
+the kernel, under the simulator and under the property tests: time comes in as an argument, in seconds, and nothing is
+drawn at random.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import count
+from math import inf
+from typing import Any
 
 from aos_mcp.abi.completion import RateLimits
 from aos_mcp.abi.errors import ModelFault
@@ -35,6 +38,8 @@ MINUTE_S = 60.0
 BREAKER_FAILURES = 5
 """Calls in a row that a provider failed without an answer, until it is left alone."""
 BREAKER_S, BREAKER_CAP_S = 5.0, 120.0
+OVERDUE_SHARE = 8
+"""One call in so many may be an overdue one, as with the scheduler's picks."""
 OUTPUT_SAMPLES = 64
 """Calls whose output is remembered, to reserve what the next is likely to write."""
 OUTPUT_SAMPLES_MIN = 8
@@ -63,6 +68,8 @@ class Ticket:
     order: tuple[float, ...]
     input_tokens: int
     output_tokens_max: int
+    due_at: float = inf
+    """Once it waits beyond this, it goes in its turn among those that do."""
     reserved: dict[str, float] = field(default_factory=dict)
     sent_at: float | None = None
     needed: dict[str, float] = field(default_factory=dict)
@@ -148,7 +155,7 @@ class Lane:
                 self.buckets[name] = Bucket(per_min, now)
         self._told = frozenset(self.buckets)
         """Limits the operator set: a provider may say less, never more."""
-        self._cut_at = float("-inf")
+        self._cut_at = -inf
         self._steep = True
         """Nothing was refused yet."""
         self._was = self._least = self._held = self.window
@@ -161,6 +168,9 @@ class Lane:
         self._usual_output: int | None = None
         """What nine calls in ten do not write more than, once enough were seen."""
         self._queue: list[tuple[tuple[float, ...], int, Ticket]] = []
+        self._due: list[tuple[float, int, Ticket]] = []
+        self._since_overdue = 0
+        """Calls that went since the last overdue one."""
         self._waiting: set[Ticket] = set()
         self._numbers = count()
 
@@ -173,8 +183,7 @@ class Lane:
         """Return how many more calls could go now, as far as the window, the park and the breaker are concerned."""
         if self.blocked_s(now) > 0:
             return 0
-        width = 1 if self.breaker.state is BreakerState.HALF_OPEN else int(self.window)
-        return max(0, width - len(self.in_flight) - len(self._waiting))
+        return max(0, self._width(now) - len(self.in_flight) - len(self._waiting))
 
     def blocked_s(self, now: float) -> float:
         """Return for how long nothing goes at all: the provider asked for that, or is left alone."""
@@ -184,8 +193,11 @@ class Lane:
 
     def offer(self, ticket: Ticket) -> None:
         """Put a call in the queue."""
+        number = next(self._numbers)
         self._waiting.add(ticket)
-        heapq.heappush(self._queue, (ticket.order, next(self._numbers), ticket))
+        heapq.heappush(self._queue, (ticket.order, number, ticket))
+        if ticket.due_at < inf:
+            heapq.heappush(self._due, (ticket.due_at, number, ticket))
 
     def withdraw(self, ticket: Ticket) -> None:
         """Take a call that has not gone out of the queue."""
@@ -194,8 +206,8 @@ class Lane:
     def admit(self, now: float) -> list[Ticket]:
         """Return the calls that go now, in order; they are in flight from here on."""
         admitted = []
-        while (ticket := self.first) is not None and self._admits_at(ticket, now) <= now:
-            heapq.heappop(self._queue)
+        while (ticket := self.first(now)) is not None and self._admits_at(ticket, now) <= now:
+            self._since_overdue = 0 if self._is_overdue(ticket, now) else self._since_overdue + 1
             self._waiting.discard(ticket)
             self._reserve(ticket, now)
             admitted.append(ticket)
@@ -203,9 +215,9 @@ class Lane:
 
     def next_at(self, now: float) -> float | None:
         """Return when the first in line may go if no call ends before; None when only the end of a call can help."""
-        ticket = self.first
+        ticket = self.first(now)
         at = None if ticket is None else self._admits_at(ticket, now)
-        return None if at is None or at == float("inf") else at
+        return None if at is None or at == inf else at
 
     def succeeded(self, ticket: Ticket, now: float, used: tuple[int, int], limits: RateLimits | None) -> None:
         """Settle a call that was answered. `used`: the input and output tokens that were billed as fresh."""
@@ -273,21 +285,46 @@ class Lane:
         """Let nothing go before `until`."""
         self.parked_until = max(self.parked_until, until)
 
-    @property
-    def first(self) -> Ticket | None:
-        """The call that is next to go."""
-        while self._queue and self._queue[0][2] not in self._waiting:
-            heapq.heappop(self._queue)
-        return self._queue[0][2] if self._queue else None
+    def first(self, now: float) -> Ticket | None:
+        """Return the call that is next to go."""
+        overdue = self._top(self._due)
+        if overdue is not None and self._is_overdue(overdue, now) and self._since_overdue >= OVERDUE_SHARE - 1:
+            return overdue
+        return self._top(self._queue)
+
+    def waits_for_a_place(self, now: float) -> Ticket | None:
+        """Return the call that would go if one on the wire gave its place away; None where that would help nobody."""
+        ticket = self.first(now)
+        if ticket is None or len(self.in_flight) < self._width(now) or self.blocked_s(now) > 0:
+            return None
+        return ticket if self._buckets_admit_at(ticket, now) <= now else None
+
+    def ahead_of(self, order: tuple[float, ...]) -> int:
+        """Return how many waiting calls go before one of this order."""
+        return sum(ticket.order < order for ticket in self._waiting)
+
+    def _top(self, queue: list[tuple[Any, int, Ticket]]) -> Ticket | None:
+        while queue and queue[0][2] not in self._waiting:
+            heapq.heappop(queue)
+        return queue[0][2] if queue else None
+
+    def _is_overdue(self, ticket: Ticket, now: float) -> bool:
+        return now >= ticket.due_at
+
+    def _width(self, now: float) -> int:
+        self.breaker.look(now)
+        return 1 if self.breaker.state is BreakerState.HALF_OPEN else int(self.window)
 
     def _admits_at(self, ticket: Ticket, now: float) -> float:
-        self.breaker.look(now)
+        width = self._width(now)
         if self.breaker.state is BreakerState.OPEN:
             return max(self.breaker.until, self.parked_until)
-        width = 1 if self.breaker.state is BreakerState.HALF_OPEN else int(self.window)
         if len(self.in_flight) >= width:
-            return float("inf")
-        at = max(now, self.parked_until)
+            return inf
+        return max(self.parked_until, self._buckets_admit_at(ticket, now))
+
+    def _buckets_admit_at(self, ticket: Ticket, now: float) -> float:
+        at = now
         for name, bucket in self.buckets.items():
             bucket.refill(now)
             at = max(at, bucket.admits_at(self._need(ticket, name), now))

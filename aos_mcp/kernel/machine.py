@@ -24,6 +24,7 @@ from aos_mcp.abi.settings import Settings
 from aos_mcp.kernel.admission import Admission
 from aos_mcp.kernel.bus import Bus
 from aos_mcp.kernel.contexts import Contexts
+from aos_mcp.kernel.margin import Margins
 from aos_mcp.kernel.scheduler import Wait
 from aos_mcp.metrics.registry import Metrics
 from aos_mcp.ports import Clock, Embedder, Entropy, Models, Mounts, Sandbox, Store, Workspaces
@@ -100,6 +101,8 @@ class Machine:
     """Set by the first command that needs a sandbox: the proof need not wait for a quiet moment then."""
     sandbox_tried: anyio.Event = field(default_factory=anyio.Event)
     """Set once the sandbox drivers were put to the proof."""
+    margins: Margins = field(default_factory=Margins)
+    """How much is reserved for a prompt beyond our own count of it, by model."""
     policy: str = "default"
     """The scheduler's; the configured one, or what it was switched to since."""
     waits: dict[Pid, Wait] = field(default_factory=dict)

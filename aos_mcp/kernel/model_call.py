@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import anyio
 
 from aos_mcp.abi.audit import AuditEntry
 from aos_mcp.abi.budget import Usage
-from aos_mcp.abi.completion import Completion, ModelInfo, Prompt, ToolSpec
+from aos_mcp.abi.completion import Completion, ModelInfo, Prompt, Reply
 from aos_mcp.abi.errors import ModelError, ModelFault
 from aos_mcp.abi.event import Event, EventKind
 from aos_mcp.abi.handle import Pid
@@ -31,18 +30,14 @@ from aos_mcp.kernel.admission import Demand
 from aos_mcp.kernel.basis import encode_basis
 from aos_mcp.kernel.gate import error_body
 from aos_mcp.kernel.machine import Machine
+from aos_mcp.kernel.margin import Counted, counted_in
 from aos_mcp.kernel.paging import tools_digest
 from aos_mcp.kernel.preemption import LITTLE_TOKENS, UnderWay
 from aos_mcp.kernel.retry import GiveUp, Verdict, Wait, counted, judge
+from aos_mcp.kernel.scheduler import OVERDUE_S
 from aos_mcp.ports import LanguageModel, Transaction
 
-COUNT_SLACK = 1.35
-"""A counted prompt is reserved with this factor: our count is an estimate, the provider's is what is billed."""
-TURN_OVERHEAD_TOKENS = 16
-"""What a dialect puts around each turn and tool."""
 SETTLE_S = 10.0
-
-
 CHARS_A_TOKEN = 4.0
 """A stream is not counted exactly while it runs; this is what English text and code have."""
 KEPT = "text"
@@ -91,11 +86,15 @@ class ModelCall:
         self._account = account
         self._reservation = machine.entropy.handle("rs_")
         self._step: Step | None = None
+        self.counted = Counted()
         self._input_tokens = 0
-        self.counted = 0
-        """Tokens of the prompt, as we count."""
+        self._output_tokens = 0
+        """What was reserved of each."""
+        self._answered, self._replayed = Usage(), False
+        self.charged = Usage()
+        """What it was charged where it did not finish."""
         self._written: list[str] = []
-        self._counted = Usage()
+        self._metered = Usage()
         self._sent = False
         self._may_resend = False
         """The budget has room for sending the prompt once more."""
@@ -110,8 +109,7 @@ class ModelCall:
             Preempted: its place was given to a call of a better class; what it wrote is in the journal.
         """
         machine = self._machine
-        self.counted = count_of(prompt)
-        self._input_tokens = estimate(prompt)
+        self.counted = counted_in(prompt)
         with anyio.CancelScope(shield=True):  # what is reserved is known here, so that it is given back
             prompt = await machine.store.write(lambda tx: self._reserve(tx, prompt, process))
         outcome, used, body = "cut", None, b"{}"
@@ -120,15 +118,6 @@ class ModelCall:
         try:
             completion = await self._generate(prompt, process)
             outcome = "ok"
-        except TimeoutError:
-            outcome = "timeout"
-            late = ModelError(
-                ModelFault.TRANSPORT,
-                f"{self._model.name} did not finish within {MODEL_CALL_S:g} s.",
-                "It is tried again; a smaller max_tokens may help.",
-            )
-            self.verdict = self._judged(late)
-            raise late from None
         except ModelError as error:
             outcome, used, body = error.fault, self._used(error.output_tokens), self._broken_off(error)
             raise
@@ -143,6 +132,7 @@ class ModelCall:
                 # A kill comes here too: the prompt and what was written until then was billed, and is charged.
                 with anyio.move_on_after(SETTLE_S, shield=True):
                     await self._abort(outcome, used or self._used(cut=True), body, kept=kept)
+        self._answered, self._replayed = completion.usage, completion.replayed
         return completion
 
     async def _generate(self, prompt: Prompt, process: Process | None) -> Completion:
@@ -151,6 +141,7 @@ class ModelCall:
             order=self._order,
             input_tokens=self._input_tokens,
             output_tokens=prompt.max_output_tokens,
+            due_at=due_of(self._order),
         )
         if process is not None:
             machine.heading.pop(process.pid, None)
@@ -184,12 +175,23 @@ class ModelCall:
                 plain=prompt.output_schema is None,
                 cut=scope.cancel,
             )
-            with admission.under_way(name, one), anyio.fail_after(MODEL_CALL_S):
-                completion = await self._model.complete(prompt, Hearing(self, process))
+            with admission.under_way(name, one):
+                completion = await self._in_time(prompt, process)
             whole = count(prompt.continuing) + completion.usage.output_tokens if prompt.continuing else None
             admission.lengths.learn(self._kind, name, whole or completion.usage.output_tokens)
             return completion
         raise Preempted("".join(self._written))
+
+    async def _in_time(self, prompt: Prompt, process: Process | None) -> Completion:
+        try:
+            with anyio.fail_after(MODEL_CALL_S):
+                return await self._model.complete(prompt, Hearing(self, process))
+        except TimeoutError:
+            raise ModelError(
+                ModelFault.TRANSPORT,
+                f"{self._model.name} did not finish within {MODEL_CALL_S:g} s.",
+                "It is tried again; a smaller max_tokens may help.",
+            ) from None
 
     def _broken_off(self, error: ModelError) -> bytes:
         """Return the body of a failed step: with what had been written, where the provider can go on from there."""
@@ -207,14 +209,21 @@ class ModelCall:
             has_next=self._has_next,
         )
 
-    def settle(self, tx: Transaction, completion: Completion) -> None:
-        """Charge what was used and finish the journal step, also where the process has ended meanwhile."""
-        used = replace(completion.usage, turns=1)
-        if not completion.replayed:  # a recording counted some other prompt
-            counting.learn(tx, self._info, self.counted, used)
+    def settle(self, tx: Transaction, reply: Reply) -> None:
+        """Charge what was used and finish the journal step, also where the process has ended meanwhile.
+
+        `reply` is what the journal keeps: of a call that went on from a beginning, the whole answer.
+        """
+        used = replace(self._answered, turns=1)
         budget.settle(tx, self._reservation, used)
-        self._finish(tx, StepState.DONE, encode_reply(completion.reply))
+        if not self._replayed:  # a recording counted some other prompt
+            self._machine.margins.learn(tx, self._model.name, self.counted, used)
+            counting.learn(tx, self._info, self.counted.plain, used)
+        self._finish(tx, StepState.DONE, encode_reply(reply))
         tx.audit_stage(self._entry("ok", used))
+        self._count(used)
+
+    def _count(self, used: Usage) -> None:
         labels = self._machine.metrics.tokens.labels
         labels(self._model.name, "input").inc(used.input_tokens)
         labels(self._model.name, "cached").inc(used.cached_tokens)
@@ -223,6 +232,7 @@ class ModelCall:
 
     def _reserve(self, tx: Transaction, prompt: Prompt, process: Process | None) -> Prompt:
         now, price = self._machine.clock.now(), self._info.price
+        self._input_tokens = self.counted.at_most(self._machine.margins.of(tx, self._model.name))
         output = budget.fit_output(tx.account_chain(self._account), price, self._input_tokens, prompt.max_output_tokens)
         budget.reserve(
             tx,
@@ -232,6 +242,7 @@ class ModelCall:
             tokens=self._input_tokens + output,
             at=now,
         )
+        self._output_tokens = output
         rest = budget.left_of_chain(tx.account_chain(self._account))
         again = budget.worst_case(price, self._input_tokens, 0)
         self._may_resend = (rest.microusd is None or rest.microusd >= again) and (
@@ -271,7 +282,7 @@ class ModelCall:
 
     def meter(self, usage: Usage) -> None:
         """Take what the driver says was used by a call that did not come to its end."""
-        self._counted = usage
+        self._metered = usage
 
     def _paced(self, text: str) -> None:
         """Keep the account that preemption goes by; at each slice, see whether somebody waits who should go first."""
@@ -293,10 +304,11 @@ class ModelCall:
         One that was cut was refused by nobody: its prompt is charged once it was sent. Where the provider had counted
         the prompt, that is what is charged; until then it is what was reserved for it.
         """
-        counted = self._counted
-        if counted.tokens > counted.output_tokens:
-            return counted
-        written = max(output_tokens, counted.output_tokens, count("".join(self._written)))
+        metered = self._metered
+        if metered.tokens > metered.output_tokens:
+            return metered
+        # Our own count may be too high; more than it was allowed to, no provider writes.
+        written = max(output_tokens, metered.output_tokens, min(count("".join(self._written)), self._output_tokens))
         if not written and not (cut and self._sent):
             return Usage()
         return Usage(
@@ -307,6 +319,7 @@ class ModelCall:
 
     async def _abort(self, outcome: str, used: Usage, body: bytes, *, kept: bool) -> None:
         wasted = used.input_tokens if kept else used.tokens  # the prompt is sent again in any case
+        self.charged = used
 
         def work(tx: Transaction) -> None:
             budget.settle(tx, self._reservation, used)
@@ -315,6 +328,7 @@ class ModelCall:
             tx.audit_stage(self._entry(outcome, used))
 
         await self._machine.store.write(work)
+        self._count(used)
 
     def _entry(self, outcome: str, used: Usage) -> AuditEntry:
         pid = self._account if self._account.startswith("p_") else ""
@@ -368,34 +382,12 @@ def kept_body(text: str, error: ModelError | None = None) -> bytes:
     return json.dumps({**told, KEPT: text}, ensure_ascii=False).encode()
 
 
+def due_of(order: tuple[float, ...]) -> float:
+    """Return when a call of this place in the queue is overdue: the scheduler's bound for its class."""
+    level, first_at = order
+    return first_at + OVERDUE_S[SchedClass(int(level))]
+
+
 def order_of(level: SchedClass, first_at: float) -> tuple[float, ...]:
     """Return a call's place in its lane's queue: by class, then by when it first came (seconds since the epoch)."""
     return (level, first_at)
-
-
-def estimate(prompt: Prompt) -> int:
-    """Return a number of input tokens that a provider's own count should not exceed."""
-    carried = sum(attachment.tokens_max for turn in prompt.turns for attachment in turn.attachments)
-    return int(_words(prompt) * COUNT_SLACK) + _overhead(prompt) + carried
-
-
-def count_of(prompt: Prompt) -> int:
-    """Return how many tokens a prompt has, as we count."""
-    return _words(prompt) + _overhead(prompt)
-
-
-def _words(prompt: Prompt) -> int:
-    parts = [prompt.system, prompt.output_schema or "", prompt.continuing]
-    for turn in prompt.turns:
-        parts += [turn.text, turn.reasoning, *(r.name + r.arguments for r in turn.requests)]
-    return sum(count(part) for part in parts if part) + sum(tool_tokens(tool) for tool in prompt.tools)
-
-
-def _overhead(prompt: Prompt) -> int:
-    return TURN_OVERHEAD_TOKENS * (len(prompt.turns) + len(prompt.tools) + 1)
-
-
-@lru_cache(maxsize=4_096)
-def tool_tokens(tool: ToolSpec) -> int:
-    """Count a tool's definition, once: the same ones are sent with every turn."""
-    return count(f"{tool.name}{tool.description}{tool.input_schema}")

@@ -44,6 +44,8 @@ class UnderWay:
     """Nothing but text was written so far, and nothing else was asked for."""
     written_tokens: float = 0.0
     first_token_at: float | None = None
+    closing: bool = False
+    """It gives its place away already."""
     cut: Callable[[], None] = field(repr=False)
     """Closes its stream."""
 
@@ -52,19 +54,30 @@ class UnderWay:
         return max(self.likely_tokens, self.written_tokens * 1.25) - self.written_tokens
 
 
-def wait_s(one: UnderWay, now: float) -> float:
-    """Return how long it is expected to hold its place, at the pace it has shown; 0 where it has shown none."""
+def pace_s(one: UnderWay, now: float) -> float | None:
+    """Return the seconds a token takes it; None where it has shown no pace yet."""
     if one.first_token_at is None or one.written_tokens < 1:
-        return 0.0
-    return one.left_tokens() * (now - one.first_token_at) / one.written_tokens
+        return None
+    return (now - one.first_token_at) / one.written_tokens
 
 
-def pays(one: UnderWay, waiting_class: int, boundary_s: float, now: float, slice_tokens: int) -> bool:
+def boundary_s(under_way: Collection[UnderWay], now: float) -> float:
+    """Return after how long the first place is expected to become free by itself; 0 where no pace is known.
+
+    What has written nothing yet is taken to be as fast as the fastest of the others.
+    """
+    staying = [one for one in under_way if not one.closing]
+    paces = {one: pace for one in staying if (pace := pace_s(one, now)) is not None}
+    fastest = min(paces.values(), default=0.0)
+    return min((one.left_tokens() * paces.get(one, fastest) for one in staying), default=0.0)
+
+
+def pays(one: UnderWay, waiting_class: int, wait_s: float, now: float, slice_tokens: int) -> bool:
     """Tell whether `one` should give its place to a call of `waiting_class`.
 
-    `boundary_s` is how long that call would wait for the first place to become free by itself.
+    `wait_s` is how long that call would wait for the first place to become free by itself.
     """
-    if waiting_class >= one.sched_class or one.times >= PREEMPTIONS_MAX or not one.plain:
+    if waiting_class >= one.sched_class or one.times >= PREEMPTIONS_MAX or not one.plain or one.closing:
         return False
     if one.first_token_at is None or not one.may_pay:
         return False
@@ -72,16 +85,16 @@ def pays(one: UnderWay, waiting_class: int, boundary_s: float, now: float, slice
         return False
     first_s = one.first_token_at - one.sent_at
     if one.written_tokens < LITTLE_TOKENS:
-        return boundary_s > WAIT_OVER_COST * (first_s + (now - one.first_token_at))
+        return wait_s > WAIT_OVER_COST * (first_s + (now - one.first_token_at))
     if not one.continues or one.written_tokens < slice_tokens * 2**one.times or now - one.sent_at > WARM_S:
         return False
-    return boundary_s > WAIT_OVER_COST * first_s
+    return wait_s > WAIT_OVER_COST * first_s
 
 
 def victim(under_way: Collection[UnderWay], waiting_class: int, now: float, slice_tokens: int) -> UnderWay | None:
     """Return which generation gives its place away, or None: of the worst class the one with most left to write."""
-    boundary_s = min((wait_s(one, now) for one in under_way), default=0.0)
-    fit = [one for one in under_way if pays(one, waiting_class, boundary_s, now, slice_tokens)]
+    wait_s = boundary_s(under_way, now)
+    fit = [one for one in under_way if pays(one, waiting_class, wait_s, now, slice_tokens)]
     return max(fit, key=lambda one: (one.sched_class, one.left_tokens()), default=None)
 
 

@@ -27,7 +27,8 @@ from aos_mcp.kernel import budget, counting, journal, pages, paging, table
 from aos_mcp.kernel.gate import Gate
 from aos_mcp.kernel.generation import Generation
 from aos_mcp.kernel.machine import TURN, Machine
-from aos_mcp.kernel.model_call import order_of, tool_tokens
+from aos_mcp.kernel.margin import tool_tokens
+from aos_mcp.kernel.model_call import order_of
 from aos_mcp.kernel.requests import Requests, position_of
 from aos_mcp.kernel.retry import GiveUp, Next, Verdict, counted
 from aos_mcp.kernel.speech import CUT, FINISH, SYSTEM, tool_specs
@@ -299,7 +300,7 @@ class Quantum:
             )
         )
         process = table.held(tx, self._pid, self._fence)
-        changes = {"model": following, "fallbacks": tuple(rest), "faults": 0}
+        changes = {"model": following, "fallbacks": tuple(rest), "faults": 0, "ready_at": process.ready_at}
         ready = ProcessState.READY
         return table.transition(tx, process, ready, now=now, lease_holder=None, lease_until=None, **changes)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import Completion, Prompt, Reply
 from aos_mcp.abi.errors import Invalid, ModelError, ModelFault, NotFound
-from aos_mcp.kernel.model_call import estimate
+from aos_mcp.kernel.margin import counted_in
 from aos_mcp.kernel.schema_check import misfit, without_patterns
 from aos_mcp.ports import Deliver, Metered
 from aos_mcp.testing.devices import RecordingMounts, a_tool
@@ -95,7 +95,7 @@ async def test_images_files_and_pages_stand_before_the_text_of_their_message(tmp
     assert done.text == "a dot"
     assert turn.text == "Look.\n\nplain words\n\nwhat we know"
     assert [(each.media_type, each.data) for each in turn.attachments] == [("image/png", PNG), ("application/pdf", PDF)]
-    assert estimate(model.prompts[0]) > sum(each.tokens_max for each in turn.attachments)
+    assert counted_in(model.prompts[0]).fixed > sum(each.tokens_max for each in turn.attachments)
 
 
 async def test_an_agent_shows_a_model_a_file_of_its_own_workspace(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import ModelInfo, Prompt, Reply
 from aos_mcp.abi.errors import ModelError, ModelFault
 from aos_mcp.kernel import counting
-from aos_mcp.kernel.model_call import count_of
+from aos_mcp.kernel.margin import counted_in
 from aos_mcp.testing.devices import RecordingMounts, a_tool
 from aos_mcp.testing.kernels import kernel_on
 from aos_mcp.testing.model import ScriptedModel, ScriptedModels, calls, says
@@ -46,7 +46,7 @@ async def test_the_window_is_kept_however_wrong_the_first_guess(tmp_path: Path) 
 
     def strict(reply: Reply) -> Callable[[Prompt], Reply]:
         def answer(prompt: Prompt) -> Reply:
-            if 3 * count_of(prompt) > window:
+            if 3 * counted_in(prompt).plain > window:
                 sent.append("refused")
                 raise ModelError(ModelFault.CONTEXT_TOO_LONG, "Too long.", "Send less.")
             sent.append("answered")

@@ -15,6 +15,7 @@ from aos_mcp.kernel.lane import (
     BREAKER_FAILURES,
     BREAKER_S,
     MINUTE_S,
+    OVERDUE_SHARE,
     WINDOW_CUT,
     WINDOW_START,
     BreakerState,
@@ -237,6 +238,36 @@ def test_a_probe_that_its_caller_cut_leaves_the_next_to_try() -> None:
     assert lane.admit(NOW + BREAKER_S) == [probe]
     lane.abandoned(probe, NOW + BREAKER_S)
     assert lane.admit(NOW + BREAKER_S) == [other]
+
+
+def test_a_call_that_is_overdue_goes_in_its_turn_whatever_comes_in_before_it() -> None:
+    lane = Lane(LaneLimits(concurrency=1), NOW)
+    late = [Ticket((2.0, NOW + n), 1, 1, due_at=NOW + 10 + n) for n in range(3)]
+    for each in late:
+        lane.offer(each)
+    went: list[Ticket] = []
+    for number in range(4 * OVERDUE_SHARE):
+        lane.offer(Ticket((0.0, NOW + number), 1, 1))  # one better call for each that goes
+        went += lane.admit(NOW + number)
+        lane.succeeded(went[-1], NOW + number, (1, 1), None)
+    assert all(each not in went[:10] for each in late), "before it is overdue the order holds"
+    places = [went.index(each) for each in late]
+    assert places == sorted(places), "the longest first"
+    assert all(b - a == OVERDUE_SHARE for a, b in pairwise(places)), "and the others have the rest"
+
+
+def test_who_waits_for_a_place_is_not_who_waits_for_tokens_or_for_an_hour() -> None:
+    lane = Lane(LaneLimits(concurrency=1, requests_per_min=1), NOW)
+    first, second = offered(lane, 0, 1)
+    assert lane.admit(NOW) == [first]
+    assert lane.waits_for_a_place(NOW) is None, "another request is not there before a minute is over"
+    assert lane.waits_for_a_place(NOW + MINUTE_S) is second
+    assert lane.ahead_of((1.0,)) == 0
+    assert lane.ahead_of((2.0,)) == 1
+    lane.park(NOW + 2 * MINUTE_S)
+    assert lane.waits_for_a_place(NOW + MINUTE_S) is None
+    lane.succeeded(first, NOW + MINUTE_S, (1, 1), None)
+    assert lane.waits_for_a_place(NOW + 3 * MINUTE_S) is None, "it only has to go"
 
 
 def test_a_call_that_was_withdrawn_is_not_waited_for() -> None:

@@ -15,7 +15,7 @@ from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import Completion, ModelInfo, Prompt, Reply, ToolRequest
 from aos_mcp.abi.limits import PREEMPTIONS_MAX
 from aos_mcp.abi.settings import ProviderSettings, Settings
-from aos_mcp.kernel.preemption import LEFT_TOKENS_MIN, LITTLE_TOKENS, UnderWay, pays, victim, wait_s
+from aos_mcp.kernel.preemption import LEFT_TOKENS_MIN, LITTLE_TOKENS, UnderWay, boundary_s, pays, victim
 from aos_mcp.llm.draft import Draft
 from aos_mcp.ports import Deliver, LanguageModel
 from aos_mcp.testing.clock import FakeClock
@@ -254,6 +254,7 @@ FACTS = st.fixed_dictionaries(
         "may_pay": st.booleans(),
         "times": st.integers(0, 4),
         "plain": st.booleans(),
+        "closing": st.booleans(),
         "written_tokens": st.floats(0, 5_000),
         "first_token_at": st.none() | st.floats(100, 400),
     }
@@ -266,13 +267,14 @@ def test_a_victim_is_only_taken_where_it_pays(
 ) -> None:
     calls = [UnderWay(sent_at=99.0, cut=lambda: None, **each) for each in facts]
     chosen = victim(calls, waiting_class, now, slice_tokens)
-    boundary_s = min((wait_s(one, now) for one in calls), default=0.0)
-    fit = [one for one in calls if pays(one, waiting_class, boundary_s, now, slice_tokens)]
+    wait_s = boundary_s(calls, now)
+    fit = [one for one in calls if pays(one, waiting_class, wait_s, now, slice_tokens)]
     assert (chosen is None) == (not fit)
     if chosen is None:
         return
     assert chosen.sched_class > waiting_class
     assert chosen.plain
+    assert not chosen.closing
     assert chosen.may_pay
     assert chosen.times < PREEMPTIONS_MAX
     assert chosen.left_tokens() >= LEFT_TOKENS_MIN

@@ -50,8 +50,10 @@ async def complete(call: Call, args: a.CompleteArgs) -> r.CompleteResult:
         again = f"That does not fit the schema ({problem}). Answer again with the whole JSON document alone."
         said = Turn(role="assistant", text=completion.reply.text or "(nothing)")
         turns = (*prompt.turns, said, Turn(role="user", text=again))
+        first = completion.usage
         one, completion = await _patiently(call, chain, replace(prompt, turns=turns, turn=1), order)
         await call.machine.store.write(partial(one.settle, completion=completion))
+        completion = replace(completion, usage=first + completion.usage)
         answer, problem = _parse(completion.reply, prompt.output_schema)
     if problem is not None:
         raise Invalid(

@@ -1,0 +1,91 @@
+"""Margins: how much is reserved for a prompt whose tokens only its provider can count.
+
+Our own count leans to the high side and is reserved with a margin on top. A provider that bills more than that teaches
+the margin of its model, which is kept in the store: what was too little once is enough the next time, also after a
+restart. A margin never shrinks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from aos_mcp.abi.budget import Usage
+from aos_mcp.abi.completion import Prompt, ToolSpec
+from aos_mcp.context.tokens import count
+from aos_mcp.ports import Transaction
+
+MARGIN = 1.35
+"""Of a model nothing is known of: more than our count was ever found to be off for plain text, code and JSON."""
+LEARNED_SLACK = 1.1
+"""A prompt that surprised us is not the worst there will be."""
+TURN_OVERHEAD_TOKENS = 16
+"""What a dialect puts around each turn and tool."""
+FACT = "margin:"
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A prompt as we count it."""
+
+    words: int = 0
+    """Tokens of its texts and tools, as estimated."""
+    overhead: int = 0
+    """Tokens that a dialect puts around turns and tools."""
+    carried: int = 0
+    """The bound of all attachments together."""
+
+    @property
+    def plain(self) -> int:
+        """Tokens of everything but attachments, without a margin."""
+        return self.words + self.overhead
+
+    @property
+    def fixed(self) -> int:
+        """Tokens that no margin is needed for."""
+        return self.overhead + self.carried
+
+    def at_most(self, margin: float) -> int:
+        """Return a number of input tokens that a provider's own count should not exceed."""
+        return int(self.words * margin) + self.fixed
+
+
+class Margins:
+    """The margin of each model."""
+
+    def __init__(self) -> None:
+        """Start with none; each is read from the store when it is first asked for."""
+        self._known: dict[str, float] = {}
+
+    def of(self, tx: Transaction, model: str) -> float:
+        """Return a model's margin."""
+        if model not in self._known:
+            fact = tx.fact_get(FACT + model)
+            self._known[model] = float(fact) if fact is not None else MARGIN
+        return self._known[model]
+
+    def learn(self, tx: Transaction, model: str, counted: Counted, used: Usage) -> None:
+        """Widen a model's margin where it billed more input than it allowed for."""
+        billed = used.input_tokens + used.cached_tokens + used.written_tokens
+        if not counted.words or billed <= counted.at_most(self.of(tx, model)):
+            return
+        wider = (billed - counted.fixed) / counted.words * LEARNED_SLACK
+        tx.fact_put(FACT + model, f"{wider:.4f}")
+        self._known[model] = wider
+
+
+def counted_in(prompt: Prompt) -> Counted:
+    """Count a prompt."""
+    parts = [prompt.system, prompt.output_schema or "", prompt.continuing]
+    for turn in prompt.turns:
+        parts += [turn.text, turn.reasoning, *(r.name + r.arguments for r in turn.requests)]
+    words = sum(count(part) for part in parts if part) + sum(tool_tokens(tool) for tool in prompt.tools)
+    overhead = TURN_OVERHEAD_TOKENS * (len(prompt.turns) + len(prompt.tools) + 1)
+    carried = sum(attachment.tokens_max for turn in prompt.turns for attachment in turn.attachments)
+    return Counted(words=words, overhead=overhead, carried=carried)
+
+
+@lru_cache(maxsize=4_096)
+def tool_tokens(tool: ToolSpec) -> int:
+    """Count a tool's definition, once: the same ones are sent with every turn."""
+    return count(f"{tool.name}{tool.description}{tool.input_schema}")
