@@ -70,7 +70,7 @@ class Margins:
         if not counted.words or billed <= counted.at_most(self.of(tx, model)):
             return
         wider = (billed - counted.fixed) / counted.words * LEARNED_SLACK
-        tx.fact_put(FACT + model, f"{wider:.4f}")
+        tx.fact_put(FACT + model, repr(wider))
         self._known[model] = wider
 
 
