@@ -21,6 +21,8 @@ LIMITS = "tests/kernel/test_limits.py::test_"
 WORDS = "tests/kernel/test_messages.py::test_"
 PREEMPTION = "tests/kernel/test_preemption.py::test_"
 LANE = "tests/kernel/test_lane.py::test_"
+ADMISSION = "tests/kernel/test_admission.py::test_"
+CROWD = "tests/kernel/test_budget_crowd.py::test_"
 FALLBACK = "tests/kernel/test_fallback.py::test_"
 NOTES = "tests/kernel/test_notes.py::test_"
 VECTORS = "tests/storage/test_vectors.py::test_"
@@ -77,8 +79,13 @@ REQUIREMENTS: tuple[Requirement, ...] = (
     *DURABILITY,
     # 1. Whom it serves ------------------------------------------------------------------------------------------------
     kept("budget-reserved", "1", "Money and tokens are reserved before a call and settled after; overspend is zero.",
-         LIFE + "a_racing_crowd_never_overspends", LIFE + "a_budget_refuses_the_call_before_it_leaves",
+         LIFE + "a_racing_crowd_never_overspends",
+         CROWD + "a_hundred_agents_on_one_budget_never_overspend_by_a_token",
+         CROWD + "however_calls_end_a_tree_of_accounts_adds_up", LIFE + "a_budget_refuses_the_call_before_it_leaves",
          MONEY + "what_fits_can_be_paid_by_every_link", MONEY + "the_worst_case_is_never_less_than_the_bill"),
+    kept("budget-margin", "1", "What a provider bills beyond our count is learned, and kept over restarts.",
+         CROWD + "a_provider_that_bills_more_than_we_count_is_believed_the_next_time_and_after_a_restart",
+         CROWD + "a_margin_only_grows_and_covers_all_it_has_seen"),
     kept("budget-turns", "1", "Turns and tool calls are budgets too.",
          LIMITS + "the_turns_of_a_budget_are_counted_and_the_next_is_refused",
          LIMITS + "calls_side_by_side_do_not_share_the_last_turn",
@@ -335,7 +342,10 @@ REQUIREMENTS: tuple[Requirement, ...] = (
          PREEMPTION + "a_provider_that_does_not_go_on_is_left_alone_once_enough_was_written",
          PREEMPTION + "what_thinks_or_calls_tools_is_not_broken_off",
          PREEMPTION + "a_call_that_was_preempted_often_runs_to_its_end",
-         PREEMPTION + "a_kernel_that_stops_after_a_preemption_loses_nothing_that_was_written"),
+         PREEMPTION + "a_kernel_that_stops_after_a_preemption_loses_nothing_that_was_written",
+         PREEMPTION + "an_answer_is_not_gone_on_with_once_it_was_asked_something_else",
+         PREEMPTION + "as_many_give_way_as_wait_and_no_more",
+         LANE + "who_waits_for_a_place_is_not_who_waits_for_tokens_or_for_an_hour"),
     kept("bounded", "5 processes", "Depth and count are bounded.",
          LIMITS + "agents_nest_only_so_deep", LIMITS + "a_parent_has_only_so_many_children_at_once",
          LIMITS + "only_so_many_agents_are_alive"),
@@ -355,6 +365,13 @@ REQUIREMENTS: tuple[Requirement, ...] = (
          LANE + "a_parked_lane_lets_nothing_go_and_everything_at_its_hour",
          LANE + "a_provider_that_is_down_is_left_alone_and_tried_again_by_one_call",
          FALLBACK + "a_crowd_at_a_narrow_provider_all_get_their_turn"),
+    kept("admission-waiting", "6 admission",
+         "Each call ends once, waits for no batch and not for ever, and holds no place off the wire.",
+         ADMISSION + "of_any_crowd_each_call_ends_once_and_never_more_than_the_window_are_on_the_wire",
+         ADMISSION + "a_parked_lane_wakes_at_its_hour_and_not_before",
+         ADMISSION + "a_lane_left_alone_is_tried_by_one_call_and_the_others_follow_its_answer",
+         ADMISSION + "an_agent_inside_a_slow_command_takes_no_place_of_a_turn_or_a_model",
+         LANE + "a_call_that_is_overdue_goes_in_its_turn_whatever_comes_in_before_it"),
     kept("fallback-chain", "6 admission", "A fallback chain of models for each agent, visible in the journal.",
          FALLBACK + "an_agent_goes_on_with_the_next_model_of_its_chain",
          FALLBACK + "a_provider_that_asks_for_a_long_wait_is_left_for_the_next",

@@ -72,8 +72,8 @@ class Generation:
         machine, info, text, times = self._machine, self._info, "", 0
         if info.continues and process is not None:
             pid = process.pid
-            turns = len(prompt.turns)
-            text, times = await machine.store.read(lambda tx: broken_off(tx, pid, info.name, turns))
+            at = process.position
+            text, times = await machine.store.read(lambda tx: broken_off(tx, pid, info.name, at))
         while True:
             self._call = self._make(times=times)
             try:
@@ -93,11 +93,11 @@ class Generation:
         self._call.settle(tx, completion.reply)
 
 
-def broken_off(tx: Transaction, pid: Pid, model: str, turns: int) -> tuple[str, int]:
+def broken_off(tx: Transaction, pid: Pid, model: str, position: int) -> tuple[str, int]:
     """Return what the last generation of a process had written when it broke off, and how often it was preempted.
 
-    Nothing where the last one came to its end, was another model's, or was asked something else: mail that came since
-    makes a prompt of more turns, and an answer that did not know of it is no answer to it.
+    Nothing where the last one came to its end, was another model's, or stood at another position of the context: mail
+    came since then, and an answer that did not know of it is no answer to it.
     """
     pieces: list[str] = []
     times = 0
@@ -105,7 +105,7 @@ def broken_off(tx: Transaction, pid: Pid, model: str, turns: int) -> tuple[str, 
         if step.call != MODEL_CALL or step.state is not StepState.FAILED:
             break
         intent = json.loads(journal.payload(tx, step.intent))
-        if intent["model"] != model or intent["turns"] != turns:
+        if intent["model"] != model or intent.get("position") != position:
             break
         body = json.loads(journal.result_of(tx, step) or b"{}")
         if KEPT in body:

@@ -249,9 +249,11 @@ class ModelCall:
             rest.tokens is None or rest.tokens >= self._input_tokens
         )
         if process is not None:
+            held = table.held(tx, process.pid, process.fence)
             intent = {
                 "model": self._model.name,
                 "continuing": len(prompt.continuing),
+                "position": held.position,
                 "turns": len(prompt.turns),
                 "tools": tools_digest(prompt.tools),
                 "max_output_tokens": output,
@@ -259,7 +261,7 @@ class ModelCall:
             }
             self._step = journal.begin(
                 tx,
-                table.held(tx, process.pid, process.fence),
+                held,
                 call=MODEL_CALL,
                 effect=EffectClass.LLM,
                 intent=json.dumps(intent).encode(),

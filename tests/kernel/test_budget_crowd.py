@@ -16,7 +16,7 @@ from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 
 from aos_mcp.abi.budget import WORKSPACE_ACCOUNT, Account, Budget, Usage
-from aos_mcp.abi.completion import Completion, ModelInfo, Prompt, Reply, ToolRequest
+from aos_mcp.abi.completion import Completion, ModelInfo, Prompt, Reply, ToolRequest, Turn
 from aos_mcp.abi.errors import BudgetExhausted, ModelError, ModelFault
 from aos_mcp.abi.settings import Settings
 from aos_mcp.kernel import budget
@@ -152,7 +152,10 @@ async def test_a_hundred_agents_on_one_budget_never_overspend_by_a_token(tmp_pat
         store = AuditedStore(inner)
         async with kernel_on(tmp_path, Gamblers(gambler), settings=settings, store=store, clock=clock) as k:
             with anyio.fail_after(60):
+                k.machine.stopping = True  # they start together
                 pids = [(await k.call("spawn_agent", task=f"agent {n}")).pid for n in range(AGENTS)]
+                k.machine.stopping = False
+                k.machine.wake()
                 for pid in source.sample(pids, AGENTS // 10):
                     await k.call("signal_agent", pid=pid, signal="kill")
                 await end_of_all(k, gambler, clock)
@@ -243,11 +246,13 @@ async def test_a_provider_that_bills_more_than_we_count_is_believed_the_next_tim
         words = counted_in(model.prompts[0])
         margin = await k.machine.store.read(lambda tx: learned.of(tx, NAME))
         assert words.at_most(margin) >= 50_000, "the same prompt is reserved with enough"
-    async with kernel_on(tmp_path, ScriptedModels(model)) as k:
-        with anyio.fail_after(DEADLINE_S):
-            assert await k.machine.store.read(lambda tx: k.machine.margins.of(tx, NAME)) == pytest.approx(margin)
-            with pytest.raises(BudgetExhausted):
-                await k.call("complete", prompt=model.prompts[0].system * 20, max_tokens=10_000_000)
+    left = 40_000
+    narrow = Settings.model_validate({"workspace_budget": {"tokens": 2 * dear.tokens + left}})
+    long = "a word and another " * 2_000
+    assert counted_in(Prompt(system="", turns=(Turn(role="user", text=long),))).at_most(MARGIN) < left / 2
+    async with kernel_on(tmp_path, ScriptedModels(model), settings=narrow) as k:
+        with anyio.fail_after(DEADLINE_S), pytest.raises(BudgetExhausted):
+            await k.call("complete", prompt=long, max_tokens=100)
 
 
 @example_settings(max_examples=40)

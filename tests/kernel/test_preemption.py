@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import Completion, ModelInfo, Prompt, Reply, ToolRequest
 from aos_mcp.abi.limits import PREEMPTIONS_MAX
 from aos_mcp.abi.settings import ProviderSettings, Settings
+from aos_mcp.kernel.admission import Admission, Demand
 from aos_mcp.kernel.preemption import LEFT_TOKENS_MIN, LITTLE_TOKENS, UnderWay, boundary_s, pays, victim
 from aos_mcp.llm.draft import Draft
 from aos_mcp.ports import Deliver, LanguageModel
@@ -25,6 +27,7 @@ from tests.kernel.stage import DEADLINE_S, ended, until
 
 NAME = "slow/typist"
 LENGTH = 600
+NOW = 1_000.0
 BEFORE_ITS_FIRST_S, A_TOKEN_S = 0.5, 0.1
 
 
@@ -280,6 +283,77 @@ def test_a_victim_is_only_taken_where_it_pays(
     assert chosen.left_tokens() >= LEFT_TOKENS_MIN
     assert chosen.continues or chosen.written_tokens < LITTLE_TOKENS
     assert all(one.sched_class <= chosen.sched_class for one in fit), "the worst class first"
+
+
+def under_way(**facts: Any) -> UnderWay:
+    """A batch call that has written 100 of 600 tokens in ten seconds, and may give way."""
+    usual: dict[str, Any] = {
+        "sched_class": 2,
+        "sent_at": NOW - 11,
+        "first_token_at": NOW - 10,
+        "written_tokens": 100.0,
+        "likely_tokens": 600.0,
+        "continues": True,
+        "may_pay": True,
+        "cut": lambda: None,
+    }
+    return UnderWay(**(usual | facts))
+
+
+def test_a_call_that_has_written_nothing_yet_is_as_far_from_its_end_as_the_pace_of_others_says() -> None:
+    fresh = under_way(first_token_at=None, written_tokens=0.0)
+    assert boundary_s([under_way(), fresh], NOW) == 50.0, "500 tokens at a tenth of a second"
+    assert boundary_s([fresh], NOW) == 0.0, "of a pace that nobody has shown nothing is known"
+    assert boundary_s([under_way(), under_way(written_tokens=590.0, likely_tokens=600.0, closing=True)], NOW) == 50.0
+    old = under_way()
+    assert victim([old, fresh], 0, NOW, 64) is old
+
+
+async def test_as_many_give_way_as_wait_and_no_more() -> None:
+    clock = FakeClock(NOW)
+    own = ProviderSettings(base_url="http://localhost", concurrency=3)
+    admission = Admission({"slow": own}, clock, slice_tokens=64)
+    cut: list[int] = []
+    batch = Demand(order=(2.0, NOW), input_tokens=1, output_tokens=1)
+    urgent = Demand(order=(0.0, NOW), input_tokens=1, output_tokens=1)
+
+    async def wait() -> None:
+        async with admission.seat(NAME, urgent):
+            raise AssertionError("no place becomes free in this test")
+
+    async with AsyncExitStack() as calls_under_way, anyio.create_task_group() as group:
+        for number in range(3):
+            await calls_under_way.enter_async_context(admission.seat(NAME, batch))
+            one = under_way(cut=lambda number=number: cut.append(number))
+            calls_under_way.enter_context(admission.under_way(NAME, one))
+        admission.consider(NAME)
+        assert cut == [], "nobody waits"
+        for waiting in (1, 2):
+            group.start_soon(wait)
+            await until(lambda waiting=waiting: admission.lane(NAME).waiting == waiting)  # type: ignore[misc]
+            admission.consider(NAME)  # as at the end of another's slice
+            assert len(cut) == len(set(cut)) == waiting
+        group.cancel_scope.cancel()
+    assert admission.lane(NAME).in_flight == set()
+
+
+async def test_an_answer_is_not_gone_on_with_once_it_was_asked_something_else(tmp_path: Path) -> None:
+    clock = FakeClock()
+    typist = Typist(clock)
+    async with kernel_on(tmp_path, Typists(typist), settings=ONE_AT_A_TIME, clock=clock) as k:
+        with anyio.fail_after(DEADLINE_S):
+            pid = (await k.call("spawn_agent", task="write about apes", priority=90)).pid
+            await typed(clock, lambda: typist.at.get("apes", 0) >= 200)
+            await asked_in_between(k, clock, typist)
+    again = Typist(clock)
+    async with kernel_on(tmp_path, Typists(again), settings=ONE_AT_A_TIME, clock=clock) as k:
+        k.machine.stopping = True
+        with anyio.fail_after(DEADLINE_S):
+            await k.call("send_message", to=pid, text="and about the sea")
+            k.machine.stopping = False
+            k.machine.wake()
+            await essay_of(k, clock, pid)
+    assert [prompt.continuing for prompt in again.prompts] == [""]
 
 
 def test_reasoning_and_tool_calls_are_told_apart_from_text() -> None:
