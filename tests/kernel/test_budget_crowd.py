@@ -258,7 +258,7 @@ async def test_a_provider_that_bills_more_than_we_count_is_believed_the_next_tim
 @example_settings(max_examples=40)
 @given(words=st.integers(1, 10**6), fixed=st.integers(0, 10**5), bills=st.lists(st.integers(0, 10**7), max_size=6))
 async def test_a_margin_only_grows_and_covers_all_it_has_seen(words: int, fixed: int, bills: list[int]) -> None:
-    counted = Counted(words=words, fixed=fixed)
+    counted = Counted(words=words, overhead=fixed)
 
     def work(tx: Transaction) -> None:
         margins, before = Margins(), MARGIN
