@@ -86,6 +86,12 @@ CONTEXT: tuple[Requirement, ...] = (
         PAGING + "a_large_document_lies_in_pieces_that_are_found_and_comes_back_whole",
     ),
     kept(
+        "shared-pages",
+        "6 context",
+        "A page is put into another agent's context by reference; labels go with it.",
+        PAGING + "a_page_is_put_into_the_context_of_another_agent_by_reference",
+    ),
+    kept(
         "warm-tables",
         "6 context",
         "A page table is kept from turn to turn, and only what changed is read.",

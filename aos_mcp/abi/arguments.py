@@ -131,7 +131,7 @@ class PageInArgs(Args):
     page_id: Handle
     offset: Annotated[int, Field(ge=0, description="in characters")] = 0
     limit: Annotated[int | None, Field(ge=1, le=limits.PAGE_BYTES_MAX, description="in characters")] = None
-    pid: PidOrPrefix | None = None
+    pid: Annotated[PidOrPrefix | None, Field(description="an agent into whose context it is put too")] = None
 
 
 class SearchPagesArgs(Args):

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 
 from aos_mcp.abi.completion import Prompt, Reply, Turn
+from aos_mcp.abi.errors import Conflict
 from aos_mcp.abi.limits import RESULT_TOKENS_MAX
 from aos_mcp.abi.settings import Settings
 from aos_mcp.testing.devices import RecordingMounts, RecordingSandbox, a_tool
@@ -268,3 +270,27 @@ async def test_a_large_document_lies_in_pieces_that_are_found_and_comes_back_who
     assert row is not None
     assert (row.origin, row.labels) == (kept.page_id, ("library",))
     assert hits[0].title.startswith("a book (")
+
+
+async def test_a_page_is_put_into_the_context_of_another_agent_by_reference(tmp_path: Path) -> None:
+    def answer(prompt: Prompt) -> Reply:
+        return says("seen" if any("the shared plan" in turn.text for turn in prompt.turns) else "missed")
+
+    models = ScriptedModels(ScriptedModel(NAME, (answer,)))
+    async with kernel_on(tmp_path, models) as k:
+        k.machine.stopping = True  # the agent makes no turn yet
+        kept = await k.call("page_out", content="the shared plan", title="plan", labels=["plan"])
+        pid = (await k.call("spawn_agent", task="wait for it")).pid
+        await k.call("page_in", page_id=kept.page_id, pid=pid)
+    async with kernel_on(tmp_path, models) as k:
+        with anyio.fail_after(DEADLINE_S):
+            done = await ended(k, pid)
+        rows = await k.machine.store.read(lambda tx: tx.page_table(done.pid))
+        source = await k.machine.store.read(lambda tx: tx.page_get(kept.page_id))
+        with pytest.raises(Conflict):
+            await k.call("page_in", page_id=kept.page_id, pid=pid)
+    mapped = next(row for row in rows if row.origin == kept.page_id)
+    assert done.result == "seen"
+    assert source is not None
+    assert (mapped.digest, mapped.labels, mapped.resident) == (source.digest, ("plan",), True)
+    assert not source.resident

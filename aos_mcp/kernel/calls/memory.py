@@ -7,13 +7,13 @@ from dataclasses import replace
 from aos_mcp.abi import arguments as a
 from aos_mcp.abi import results as r
 from aos_mcp.abi.budget import Usage
-from aos_mcp.abi.errors import Invalid, LimitExceeded, NotFound
+from aos_mcp.abi.errors import Conflict, Invalid, LimitExceeded, NotFound
 from aos_mcp.abi.event import Event, EventKind
 from aos_mcp.abi.handle import PageId, Pid
 from aos_mcp.abi.limits import PAGE_BYTES_MAX, RESULT_TOKENS_MAX
 from aos_mcp.abi.message import HOST
 from aos_mcp.abi.page import OUTSIDE, Page, PageHit, PageKind
-from aos_mcp.abi.process import Process
+from aos_mcp.abi.process import Process, ProcessState
 from aos_mcp.context.compaction import fault_counts, low_water_mark, thrash
 from aos_mcp.context.handle import short_id
 from aos_mcp.context.page_table import WHOLE_TOKENS_MAX, resident_tokens
@@ -98,6 +98,8 @@ async def page_in(call: Call, args: a.PageInArgs) -> r.PageInResult:
             fault = not page.resident and page.left_why == "compaction"
             tx.page_put(replace(page, uses=page.uses + 1, used_at=call.now, faults=page.faults + fault))
             call.machine.metrics.page_faults.inc(fault)
+        if args.pid is not None:
+            _map(tx, call, page, call.find(tx, args.pid))
         note = tx.note_get(page.page_id)
         return r.PageInResult(
             content=content,
@@ -108,6 +110,45 @@ async def page_in(call: Call, args: a.PageInArgs) -> r.PageInResult:
         )
 
     return await call.commit(work)
+
+
+def _map(tx: Transaction, call: Call, page: Page, process: Process) -> None:
+    """Put a page into a process's context too, at its end. Its bytes are shared, and can be changed by neither.
+
+    Raises:
+        Conflict: the process has ended.
+        LimitExceeded: the page is too large to stand in a window.
+    """
+    if process.state is ProcessState.EXITED:
+        raise Conflict(f"{process.pid} has ended.", "Restore it from a checkpoint first.")
+    if page.pieces or page.tokens > RESULT_TOKENS_MAX:
+        raise LimitExceeded(
+            f"A page of {page.tokens} tokens is too large to be put into a window.", "Send its id instead."
+        )
+    digest = page.digest if page.kind is not PageKind.REPLY else tx.payload_put(pages.readable(tx, page).encode())
+    mapped = replace(
+        page,
+        page_id=PageId(call.machine.entropy.handle("pg_")),
+        pid=process.pid,
+        kind=PageKind.DOCUMENT,
+        digest=digest,
+        position=process.position,
+        group=None,
+        request_id=None,
+        resident=True,
+        left_at=None,
+        left_why=None,
+        listed=True,
+        origin=page.origin or page.page_id,
+        created_at=call.now,
+        used_at=call.now,
+        uses=0,
+        faults=0,
+    )
+    tx.page_insert(mapped, "")
+    tx.process_put(replace(process, position=process.position + 1, updated_at=call.now))
+    uris = (f"aos://proc/{process.pid}/context",)
+    call.publish(Event(kind=EventKind.PAGE, subject=mapped.page_id, owner=mapped.owner, uris=uris))
 
 
 def find_page(tx: Transaction, call: Call, page_id: str) -> Page:
