@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import random
 import secrets
@@ -12,6 +11,12 @@ import anyio
 
 HANDLE_BYTES = 16
 """128 random bits: not to be guessed."""
+_SPARE_BITS = 2
+"""Of 26 characters of five bits each, what 128 bits leave over."""
+_SHIFTS = range(8 * HANDLE_BYTES + _SPARE_BITS - 10, -1, -10)
+_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS = tuple(first + second for first in _BASE32 for second in _BASE32)
+"""Ten bits, spelt: each call makes several handles, and the standard library spells them byte by byte."""
 SLEEP_S_MAX = 3_600.0
 """A longer sleep is cut, so that a change of the system's clock is seen."""
 
@@ -47,7 +52,8 @@ class SystemEntropy:
 
     def handle(self, prefix: str) -> str:
         """Return `prefix` and 26 characters of base32."""
-        return prefix + base64.b32encode(secrets.token_bytes(HANDLE_BYTES)).decode().rstrip("=").lower()
+        bits = int.from_bytes(secrets.token_bytes(HANDLE_BYTES), "big") << _SPARE_BITS
+        return prefix + "".join([_PAIRS[bits >> shift & 1_023] for shift in _SHIFTS])
 
     def random(self) -> float:
         """Return a number in [0, 1)."""

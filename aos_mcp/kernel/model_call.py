@@ -231,22 +231,16 @@ class ModelCall:
         self._machine.metrics.spent_usd.labels(self._model.name).inc(used.microusd / budget.MICRO)
 
     def _reserve(self, tx: Transaction, prompt: Prompt, process: Process | None) -> Prompt:
-        now, price = self._machine.clock.now(), self._info.price
+        now, price, chain = self._machine.clock.now(), self._info.price, tx.account_chain(self._account)
         self._input_tokens = self.counted.at_most(self._machine.margins.of(tx, self._model.name))
-        output = budget.fit_output(tx.account_chain(self._account), price, self._input_tokens, prompt.max_output_tokens)
-        budget.reserve(
-            tx,
-            self._account,
-            self._reservation,
-            cost_microusd=budget.worst_case(price, self._input_tokens, output),
-            tokens=self._input_tokens + output,
-            at=now,
-        )
+        output = budget.fit_output(chain, price, self._input_tokens, prompt.max_output_tokens)
+        cost, tokens = budget.worst_case(price, self._input_tokens, output), self._input_tokens + output
+        budget.reserve(tx, self._account, self._reservation, cost_microusd=cost, tokens=tokens, at=now)
         self._output_tokens = output
-        rest = budget.left_of_chain(tx.account_chain(self._account))
-        again = budget.worst_case(price, self._input_tokens, 0)
+        rest = budget.left_of_chain(chain)
+        again = cost + budget.worst_case(price, self._input_tokens, 0)
         self._may_resend = (rest.microusd is None or rest.microusd >= again) and (
-            rest.tokens is None or rest.tokens >= self._input_tokens
+            rest.tokens is None or rest.tokens >= tokens + self._input_tokens
         )
         if process is not None:
             held = table.held(tx, process.pid, process.fence)
