@@ -11,6 +11,7 @@ from tests.requirements_audit import AUDIT
 from tests.requirements_context import CONTEXT
 from tests.requirements_durability import DURABILITY
 from tests.requirements_models import MODELS
+from tests.requirements_scheduling import SCHEDULING
 
 LIFE = "tests/kernel/test_agent_life.py::test_"
 ASKED = "tests/kernel/test_approvals.py::test_"
@@ -29,10 +30,6 @@ VECTORS = "tests/storage/test_vectors.py::test_"
 PAGING = "tests/kernel/test_paging.py::test_"
 READING = "tests/kernel/test_reading.py::test_"
 REQUESTS = "tests/kernel/test_requests.py::test_"
-QUEUE = "tests/kernel/test_scheduler.py::test_"
-SIMULATED = "tests/kernel/test_simulation.py::test_"
-AHEAD = "tests/kernel/test_queue.py::test_"
-SIZES = "tests/kernel/test_sizes.py::test_"
 BIG = "tests/kernel/test_big_arguments.py::test_"
 POLICY = "tests/security/test_policy.py::test_"
 RIGHTS = "tests/security/test_rights.py::test_"
@@ -281,60 +278,6 @@ REQUIREMENTS: tuple[Requirement, ...] = (
          REQUESTS + "a_model_that_uses_one_id_in_every_turn_gets_every_answer",
          REQUESTS + "a_model_that_uses_one_id_twice_in_a_turn_gets_both_answers"),
     # 6. Scheduler, admission, budgets ---------------------------------------------------------------------------------
-    kept("pick-pure", "6 scheduler", "pick is pure: class, then fair shares of owners and programs, then short first.",
-         QUEUE + "the_default_is_what_its_sentences_say",
-         QUEUE + "among_those_that_are_not_overdue_the_class_decides", QUEUE + "a_tree_counts_as_one_program",
-         QUEUE + "the_order_of_the_queue_does_not_matter", QUEUE + "ties_go_to_the_smaller_pid"),
-    kept("work-conserving", "6 scheduler", "No place stays empty; many picks at once are as one by one.",
-         QUEUE + "no_place_stays_empty_while_somebody_is_ready",
-         QUEUE + "several_at_once_are_those_that_would_be_picked_one_by_one"),
-    kept("no-starvation", "6 scheduler", "Aging bounds the wait.",
-         QUEUE + "nobody_waits_longer_than_the_bound_whatever_comes_in",
-         QUEUE + "an_overload_does_not_turn_the_default_into_first_come_first_served"),
-    kept("lent-class", "6 scheduler", "A process that waits lends its class to those it waits for, and below.",
-         QUEUE + "a_waiting_parent_lends_its_class_to_its_child_and_below",
-         QUEUE + "what_was_lent_is_lent_on", QUEUE + "a_class_is_lent_upwards_only_and_ends_with_the_wait",
-         QUEUE + "lending_settles_even_in_circles"),
-    kept("policies", "6 scheduler", "Others by name: fifo, rr, priority.",
-         QUEUE + "first_come_first_served_is_by_birth", QUEUE + "round_robin_serves_whoever_waited_longest",
-         QUEUE + "strict_priority_knows_no_aging"),
-    kept("owner-fairness", "6 scheduler", "Virtual-token fairness between owners and programs, with the lift rule.",
-         QUEUE + "owners_that_always_have_work_are_served_within_one_turn_of_each_other",
-         QUEUE + "a_program_gets_ahead_of_another_by_the_leeway_and_one_turn_at_most",
-         QUEUE + "several_places_at_once_are_shared_too", QUEUE + "idling_earns_no_credit"),
-    kept("simulation", "6 scheduler", "Whole runs on its own code: no call lost or doubled, work conserved.",
-         SIMULATED + "each_call_is_answered_once_whatever_the_provider_does",
-         SIMULATED + "a_provider_that_only_says_wait_loses_no_agent",
-         SIMULATED + "no_place_is_free_while_somebody_waits",
-         SIMULATED + "what_is_charged_is_what_was_used_under_every_policy",
-         SIMULATED + "nobody_waits_beyond_the_stated_bound",
-         SIMULATED + "owners_beside_a_hog_are_served_alike",
-         SIMULATED + "a_call_that_gives_its_place_away_is_still_answered_once_and_whole"),
-    kept("owner-fairness-live", "6 scheduler", "Shares are durable; an owner gets its turns beside a hog.",
-         AHEAD + "owners_take_turns_beside_a_hog",
-         AHEAD + "what_was_served_outlives_the_kernel_and_newcomers_start_at_the_floor"),
-    kept("lent-class-live", "6 scheduler", "A parent that waits lends its class to the child it waits for.",
-         AHEAD + "a_batch_child_that_an_interactive_parent_waits_for_passes_a_normal_one"),
-    kept("size-hints", "6 scheduler", "Sizes are learned by definition and model, and bounded by the budget.",
-         AHEAD + "sizes_are_learned_from_those_that_ended_well",
-         SIZES + "what_its_like_took_is_expected_of_it", SIZES + "a_budget_bounds_the_guess",
-         SIZES + "one_that_outlives_its_like_is_not_taken_for_nearly_done"),
-    kept("policy-switch", "6 scheduler", "The policy is switched at run time, by the operator alone.",
-         AHEAD + "the_policy_is_switched_while_agents_run_and_stays_so",
-         AHEAD + "only_the_operator_switches_the_policy"),
-    kept("accounting", "6 scheduler", "Waiting, running, attained, preempted and wasted are counted for each agent.",
-         AHEAD + "an_agents_time_is_accounted_for",
-         AHEAD + "tokens_of_a_call_that_came_to_nothing_are_counted_as_wasted"),
-    kept("dependents", "6 scheduler", "An agent starts after others, with their results; restart and kill included.",
-         AHEAD + "a_dependent_starts_when_all_have_ended_and_reads_their_results",
-         AHEAD + "a_ready_set_runs_side_by_side", AHEAD + "a_failure_is_a_result_and_the_dependent_is_told",
-         AHEAD + "a_dependent_survives_a_restart_and_a_kill_of_what_it_waits_for",
-         AHEAD + "a_dependent_that_is_asked_to_finish_ends_without_a_turn",
-         AHEAD + "what_has_ended_already_is_not_waited_for",
-         AHEAD + "one_can_only_start_after_what_is_there_and_ones_own",
-         AHEAD + "an_agents_child_does_not_start_after_the_agent"),
-    kept("timeline", "6 scheduler", "Who ran when and why is on record.",
-         AHEAD + "the_timeline_tells_turns_and_steps_of_ones_own"),
     kept("preemption", "6 scheduler", "Preemption inside a generation where it pays; it resumes to the same text.",
          PREEMPTION + "a_long_batch_call_gives_way_and_ends_with_the_same_text",
          PREEMPTION + "a_victim_is_only_taken_where_it_pays",
@@ -346,6 +289,7 @@ REQUIREMENTS: tuple[Requirement, ...] = (
          PREEMPTION + "an_answer_is_not_gone_on_with_once_it_was_asked_something_else",
          PREEMPTION + "as_many_give_way_as_wait_and_no_more",
          LANE + "who_waits_for_a_place_is_not_who_waits_for_tokens_or_for_an_hour"),
+    *SCHEDULING,
     kept("bounded", "5 processes", "Depth and count are bounded.",
          LIMITS + "agents_nest_only_so_deep", LIMITS + "a_parent_has_only_so_many_children_at_once",
          LIMITS + "only_so_many_agents_are_alive"),

@@ -343,3 +343,38 @@ class ReadTimelineArgs(Args):
     ] = []
     limit: Annotated[int, Field(ge=1, le=limits.PICKS_SHOWN_MAX, description="of turns, the newest")] = 500
     steps: Annotated[int, Field(ge=0, le=limits.LIST_MAX, description="of each journal, the newest")] = 100
+
+
+class AddScheduleArgs(Args):
+    """Arguments of `add_schedule`; budgets in `spawn` are of one run, the totals of all."""
+
+    name: Name
+    form: Annotated[
+        str,
+        Field(max_length=256, description="`cron M H D M W`, `every 15m` (s, m, h, d) or `at 2026-12-01T09:00`"),
+    ]
+    zone: Annotated[str, Field(min_length=1, max_length=64, description="time zone of the form")] = "UTC"
+    missed: Literal["skip", "once", "all"] = "once"
+    spawn: SpawnArgs
+    total_usd: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    total_tokens: Annotated[int, Field(gt=0, le=10**12)] | None = None
+
+
+class ScheduleArgs(Args):
+    """Arguments of the calls about one schedule, by its name or id."""
+
+    schedule: Name
+
+
+class PauseScheduleArgs(ScheduleArgs):
+    """Arguments of `pause_schedule`."""
+
+    paused: bool = True
+
+
+class RunScheduleArgs(ScheduleArgs):
+    """Arguments of `run_schedule`."""
+
+    due_at: Annotated[float | None, Field(description="the occurrence, as the kernel gives it; none: out of turn")] = (
+        None
+    )

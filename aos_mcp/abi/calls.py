@@ -251,6 +251,42 @@ ROWS: tuple[Syscall, ...] = (
         args=a.ProveAuditArgs, result=r.ProofResult, reach=Reach.READ, effect=PURE, category="audit",
         audience=Audience.OPERATORS, tool=False,
     ),
+    Syscall(
+        name="add_schedule",
+        title="Add a schedule",
+        summary="Have an agent start at set times, under a budget of one run and of all.",
+        args=a.AddScheduleArgs, result=r.ScheduleRow, reach=Reach.WRITE, effect=IDEMPOTENT, category="process",
+        audience=Audience.OPERATORS, tool=False, errors=(E.CONFLICT, E.LIMIT_EXCEEDED, E.UNAVAILABLE),
+    ),
+    Syscall(
+        name="list_schedules",
+        title="List schedules",
+        summary="The schedules: last and next run, outcome, what was spent.",
+        args=a.NoArgs, result=r.SchedulesResult, reach=Reach.READ, effect=PURE, category="process",
+        audience=Audience.OPERATORS, tool=False,
+    ),
+    Syscall(
+        name="pause_schedule",
+        title="Pause a schedule",
+        summary="Pause a schedule, or have it go on.",
+        args=a.PauseScheduleArgs, result=r.ScheduleRow, reach=Reach.WRITE, effect=IDEMPOTENT, category="process",
+        audience=Audience.OPERATORS, tool=False,
+    ),
+    Syscall(
+        name="remove_schedule",
+        title="Remove a schedule",
+        summary="Take a schedule off the timetable.",
+        args=a.ScheduleArgs, result=r.ScheduleRow, reach=Reach.WRITE, effect=IDEMPOTENT, category="process",
+        audience=Audience.OPERATORS, tool=False, destructive=True,
+    ),
+    Syscall(
+        name="run_schedule",
+        title="Run a schedule",
+        summary="Start one run of a schedule: the one that is due, or one out of turn.",
+        args=a.RunScheduleArgs, result=r.ScheduleRow, reach=Reach.WRITE, effect=IDEMPOTENT, category="process",
+        audience=Audience.OPERATORS, tool=False,
+        errors=(E.BUDGET_EXHAUSTED, E.CONFLICT, E.LIMIT_EXCEEDED, E.UNAVAILABLE),
+    ),
 )  # fmt: skip
 
 TABLE: Mapping[str, Syscall] = MappingProxyType({row.name: row for row in ROWS})

@@ -11,6 +11,7 @@ from aos_mcp.abi.journal import StepState
 from aos_mcp.abi.mount import MountState
 from aos_mcp.abi.page import PageKind
 from aos_mcp.abi.process import ExitCode, ProcessState
+from aos_mcp.abi.scheduling import Missed
 
 
 class Result(BaseModel):
@@ -526,3 +527,29 @@ class TimelineResult(Result):
     now: float
     agents: list[TimelineAgent]
     picks: list[PickRow]
+
+
+class ScheduleRow(Result):
+    """One schedule; times in seconds since the epoch, `next_at` None: never again. `usage` is of all its runs."""
+
+    schedule_id: str
+    name: str
+    form: str
+    zone: str
+    task: str
+    missed: Missed
+    paused: bool
+    next_at: float | None = None
+    last_at: float | None = None
+    last_pid: str | None = None
+    last_outcome: str
+    runs: int
+    usage: UsageResult
+    total_usd: float | None = None
+    total_tokens: int | None = None
+
+
+class SchedulesResult(Result):
+    """Answer of `list_schedules`."""
+
+    schedules: list[ScheduleRow]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from aos_mcp.abi.handle import Pid
 
@@ -57,3 +58,39 @@ class Pick:
     since: float
     at: float
     why: str
+
+
+class Missed(StrEnum):
+    """What becomes of runs whose time came while no kernel was there."""
+
+    SKIP = "skip"
+    ONCE = "once"
+    """One run makes up for all of them."""
+    ALL = "all"
+    """Each is made up for, one after the other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """A spawn that repeats, under an account of its own that all its runs are charged to."""
+
+    schedule_id: str
+    """Also the name of its account."""
+    owner: str
+    name: str
+    form: str
+    """`cron …`, `every …` or `at …`; see `kernel.timetable`."""
+    zone: str
+    """The time zone of the form, by its name in the tz database."""
+    spawn: str
+    """The arguments of `spawn_agent`, as JSON."""
+    missed: Missed
+    paused: bool = False
+    next_at: float | None
+    """None: its last run has been."""
+    last_at: float | None = None
+    last_pid: Pid | None = None
+    last_outcome: str = ""
+    """Of the last time it was due: started, skipped or refused, and why."""
+    runs: int = 0
+    created_at: float

@@ -34,7 +34,9 @@ from aos_mcp.cli import (
     pages,
     processes,
     replay,
+    schedule,
     session,
+    timeline,
     top,
     transcript,
     why,
@@ -54,7 +56,10 @@ AFTER_DASHES = {"allow_interspersed_args": False}
 
 app.command("run")(processes.run)
 app.command("ps")(processes.ps)
+app.add_typer(schedule.app, name="schedule")
+app.command("sched")(schedule.sched)
 app.command("top")(top.top)
+app.command("timeline")(timeline.timeline)
 app.command("logs")(transcript.logs)
 app.command("context")(context.context)
 app.command("wait")(processes.wait)

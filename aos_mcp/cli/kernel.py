@@ -62,6 +62,7 @@ def status_text(answer: Json) -> str:
         {
             "version": f"{answer['version']} on {answer['node']}, up {answer['uptime_s']:.0f} s",
             "agents": ", ".join(f"{n} {state}" for state, n in answer["agents"].items() if n) or "none",
+            "policy": answer["policy"],
             "model": answer.get("default_model") or "none: `aos models list` says what would give one",
             "providers": ", ".join(ready) or "none",
             "mounts": ", ".join(f"{row['server']} {row['state']}" for row in answer["mounts"]) or "none",

@@ -77,7 +77,7 @@ def ps(
 
 def agent_table(answer: Json) -> str:
     """Lay out rows of `list_agents`."""
-    headings = ("PID", "NAME", "STATE", "MODEL", "PRIO", "TURNS", "TOKENS", "COST", "WAITING FOR")
+    headings = ("PID", "NAME", "STATE", "MODEL", "PRIO", "WAIT S", "RUN S", "TURNS", "TOKENS", "COST", "WAITING FOR")
     rows = [
         (
             output.short(row["pid"]),
@@ -85,6 +85,8 @@ def agent_table(answer: Json) -> str:
             row.get("exit_code") or row["state"],
             row.get("model") or "-",
             str(row["priority"]),
+            f"{row['times']['waiting_s']:.1f}",
+            f"{row['times']['running_s']:.1f}",
             str(row["usage"]["turns"]),
             output.count(row["usage"]["input_tokens"] + row["usage"]["output_tokens"]),
             output.money(row["usage"]["usd"]),

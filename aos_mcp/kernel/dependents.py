@@ -17,9 +17,12 @@ from aos_mcp.kernel.machine import Machine
 from aos_mcp.ports import Transaction
 
 
-def waiting_text(targets: Sequence[Process]) -> str:
-    """Return what a process that starts after these is shown to wait for."""
-    return "to start after " + ", ".join(target.pid for target in targets)
+def waiting(fresh: Process, targets: Sequence[Process]) -> Process:
+    """Return the row of a process that is not stored yet, as one that starts after these."""
+    if all(target.state is ProcessState.EXITED for target in targets):
+        return fresh
+    named = ", ".join(target.pid for target in targets)
+    return replace(fresh, state=ProcessState.BLOCKED, waiting_for=f"to start after {named}")
 
 
 def has_yet_to_start(process: Process) -> bool:

@@ -30,6 +30,7 @@ from aos_mcp.kernel.loop import Loop
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.kernel.pins import run_pins
 from aos_mcp.kernel.recovery import recover
+from aos_mcp.kernel.schedules import run_schedules
 from aos_mcp.kernel.sealer import run_sealer, seal_all
 from aos_mcp.ports import Progress, Transaction
 
@@ -84,9 +85,13 @@ class Kernel:
         return self._machine.bus.listen()
 
     def busy(self) -> bool:
-        """Tell whether any agent runs or is about to. One that waits for a person does not keep the kernel up."""
+        """Tell whether any agent runs or is about to, a scheduled one included.
+
+        One that waits for a person does not keep the kernel up.
+        """
         machine = self._machine
-        return len(machine.running) > len(machine.blocked) or machine.backlog > 0 or machine.alarm < math.inf
+        running = len(machine.running) > len(machine.blocked) or machine.backlog > 0
+        return running or machine.alarm < math.inf or machine.upcoming < math.inf
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Recover what a dead kernel left, then run agents until cancelled. Seals the audit log on the way out."""
@@ -103,6 +108,7 @@ class Kernel:
                 group.start_soon(machine.admission.run)
                 group.start_soon(run_pins, machine, self._owner)
                 group.start_soon(run_indexer, machine)
+                group.start_soon(run_schedules, machine, self._gate)
                 group.start_soon(run_consolidation, machine, self._gate, self._owner)
                 group.start_soon(self._prove_sandbox)
                 await Loop(machine, self._gate).run()

@@ -117,6 +117,10 @@ class Machine:
     """Processes that changed since the loop last looked."""
     rescan: bool = True
     """The next look is at the whole queue."""
+    timetable: anyio.Event = field(default_factory=anyio.Event)
+    """Set when a schedule may have changed, or a run ended."""
+    upcoming: float = math.inf
+    """When the next schedule is due (seconds since the epoch)."""
     ready: anyio.Event = field(default_factory=anyio.Event)
     """What the loop waits for; set when a process may have become ready."""
     backlog: int = 0
@@ -146,6 +150,7 @@ class Machine:
             self.served.add((process.owner, process.program))
         if process.state is ProcessState.EXITED:
             self.rescan = True  # others may start after it
+            self.timetable.set()
         uris = ("aos://proc", f"aos://proc/{process.pid}")
         event = Event(
             kind=EventKind.PROCESS, subject=process.pid, owner=process.owner, detail=detail or process.state, uris=uris

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.process import Candidate, Process
-from aos_mcp.abi.scheduling import Pick, Share, SizeHint, Work
+from aos_mcp.abi.scheduling import Pick, Schedule, Share, SizeHint, Work
 
 
 class QueueTransaction(Protocol):
@@ -78,4 +78,24 @@ class QueueTransaction(Protocol):
 
     def dependency_waiting(self) -> list[tuple[Pid, int, Pid]]:
         """Return pid, priority and target of every BLOCKED process that has yet to start."""
+        ...
+
+    def schedule_insert(self, schedule: Schedule) -> None:
+        """Add a schedule. Raises Conflict for a known id or a known (owner, name)."""
+        ...
+
+    def schedule_put(self, schedule: Schedule) -> None:
+        """Replace the row; owner, name and birth stay."""
+        ...
+
+    def schedule_find(self, owner: str, handle: str) -> Schedule | None:
+        """Return the owner's schedule with this id or name."""
+        ...
+
+    def schedule_list(self, owner: str | None = None) -> list[Schedule]:
+        """Return an owner's schedules, or all, oldest first."""
+        ...
+
+    def schedule_drop(self, schedule_id: str) -> None:
+        """Forget a schedule; its account stays."""
         ...

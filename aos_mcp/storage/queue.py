@@ -6,9 +6,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from aos_mcp.abi.errors import NotFound
 from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.process import Candidate, Process
-from aos_mcp.abi.scheduling import Pick, Share, SizeHint, Work
+from aos_mcp.abi.scheduling import Missed, Pick, Schedule, Share, SizeHint, Work
 from aos_mcp.storage import rows
 from aos_mcp.storage.connection import Connection, Row
 
@@ -92,6 +93,23 @@ class QueueTransaction:
     def dependency_waiting(self) -> list[tuple[Pid, int, Pid]]:
         return [(row["pid"], row["priority"], row["target"]) for row in self._at.all("dependency_waiting", {})]
 
+    def schedule_insert(self, schedule: Schedule) -> None:
+        self._at.execute("schedule_insert", _schedule_values(schedule))
+
+    def schedule_put(self, schedule: Schedule) -> None:
+        if not self._at.execute("schedule_put", _schedule_values(schedule)):
+            raise NotFound(f"There is no schedule {schedule.name}.", "List them with: aos schedule list.")
+
+    def schedule_find(self, owner: str, handle: str) -> Schedule | None:
+        row = self._at.one("schedule_find", {"owner": owner, "handle": handle})
+        return _schedule_from(row) if row else None
+
+    def schedule_list(self, owner: str | None = None) -> list[Schedule]:
+        return [_schedule_from(row) for row in self._at.all("schedule_list", {"owner": owner})]
+
+    def schedule_drop(self, schedule_id: str) -> None:
+        self._at.execute("schedule_drop", {"schedule_id": schedule_id})
+
 
 def _candidate_from(row: Row) -> Candidate:
     return Candidate(
@@ -115,4 +133,42 @@ def _work_from(row: Row) -> Work:
         tokens_left=row["tokens_left"],
         usual_turns=row["usual_turns"],
         usual_turn_units=row["usual_turn_units"],
+    )
+
+
+def _schedule_values(schedule: Schedule) -> rows.Values:
+    return {
+        "schedule_id": schedule.schedule_id,
+        "owner": schedule.owner,
+        "name": schedule.name,
+        "form": schedule.form,
+        "zone": schedule.zone,
+        "spawn": schedule.spawn,
+        "missed": schedule.missed.value,
+        "paused": schedule.paused,
+        "next_at": schedule.next_at,
+        "last_at": schedule.last_at,
+        "last_pid": schedule.last_pid,
+        "last_outcome": schedule.last_outcome,
+        "runs": schedule.runs,
+        "created_at": schedule.created_at,
+    }
+
+
+def _schedule_from(row: Row) -> Schedule:
+    return Schedule(
+        schedule_id=row["schedule_id"],
+        owner=row["owner"],
+        name=row["name"],
+        form=row["form"],
+        zone=row["zone"],
+        spawn=row["spawn"],
+        missed=Missed(row["missed"]),
+        paused=bool(row["paused"]),
+        next_at=row["next_at"],
+        last_at=row["last_at"],
+        last_pid=row["last_pid"],
+        last_outcome=row["last_outcome"],
+        runs=row["runs"],
+        created_at=row["created_at"],
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from aos_mcp.abi.budget import Budget, Usage
+from aos_mcp.abi.errors import Conflict, NotFound
 from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.process import ProcessState
-from aos_mcp.abi.scheduling import OWNER_PREFIX, Pick, Share, SizeHint, Work
+from aos_mcp.abi.scheduling import OWNER_PREFIX, Missed, Pick, Schedule, Share, SizeHint, Work
 from aos_mcp.ports import Transaction
-from aos_mcp.testing.store_record_checks import Check, OpenStore
+from aos_mcp.testing.store_record_checks import Check, OpenStore, refused
 from aos_mcp.testing.store_samples import AT, OWNER, a_process, an_account
 
 HINT = SizeHint(agent="reviewer", model="replay/none", turns=4.5, turn_units=1_000.0, runs=3)
@@ -153,6 +154,50 @@ async def who_starts_after_whom_is_on_record_until_it_starts(open_store: OpenSto
         assert await store.read(lambda tx: tx.dependency_of(Pid("p_a"))) == ["p_d"]
 
 
+async def schedules_read_back_as_written(open_store: OpenStore) -> None:
+    """By id and by name, of one owner or of all; a name is taken once for each owner; dropped, they are gone."""
+    least = Schedule(
+        schedule_id="sc_1",
+        owner=OWNER,
+        name="one",
+        form="every 1h",
+        zone="UTC",
+        spawn="{}",
+        missed=Missed.ONCE,
+        next_at=AT,
+        created_at=AT,
+    )
+    full = replace(
+        least,
+        form="cron 0 9 * * *",
+        zone="Europe/Berlin",
+        spawn='{"task":"x"}',
+        missed=Missed.ALL,
+        paused=True,
+        next_at=None,
+        last_at=AT + 1,
+        last_pid=Pid("p_1"),
+        last_outcome="started",
+        runs=3,
+    )
+    other = replace(least, schedule_id="sc_2", owner="other", created_at=AT + 1)
+    async with open_store() as store:
+        await store.write(lambda tx: tx.schedule_insert(least))
+        await store.write(lambda tx: tx.schedule_insert(other))
+        with refused(Conflict):
+            await store.write(lambda tx: tx.schedule_insert(replace(least, schedule_id="sc_3")))
+        assert await store.read(lambda tx: tx.schedule_find(OWNER, "one")) == least
+        await store.write(lambda tx: tx.schedule_put(full))
+        assert await store.read(lambda tx: tx.schedule_find(OWNER, "sc_1")) == full
+        assert await store.read(lambda tx: tx.schedule_find(OWNER, "sc_2")) is None
+        assert await store.read(lambda tx: tx.schedule_list()) == [full, other]
+        assert await store.read(lambda tx: tx.schedule_list("other")) == [other]
+        await store.write(lambda tx: tx.schedule_drop("sc_1"))
+        with refused(NotFound):
+            await store.write(lambda tx: tx.schedule_put(full))
+        assert await store.read(lambda tx: tx.schedule_list()) == [other]
+
+
 QUEUE_CHECKS: tuple[Check, ...] = (
     ready_processes_come_when_they_are_due,
     the_size_of_a_process_is_what_its_account_and_its_like_say,
@@ -160,4 +205,5 @@ QUEUE_CHECKS: tuple[Check, ...] = (
     shares_only_rise,
     the_newest_picks_are_kept,
     who_starts_after_whom_is_on_record_until_it_starts,
+    schedules_read_back_as_written,
 )

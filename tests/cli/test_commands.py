@@ -414,7 +414,41 @@ def test_status_top_and_mounts_show_the_kernel(aos: Aos) -> None:
     picture = aos.json("top", "--once")
     assert set(picture) == {"status", "agents"}
     assert "PID" in aos("top", "--once")
+    assert "WAIT S" in aos("top", "--once", "--sort", "wait")
     assert aos.json("mounts") == {"mounts": []}
+
+
+def test_the_timeline_tells_who_ran_when_and_why(aos: Aos) -> None:
+    aos("run", "say hello", "--model", "replay/hello", "--name", "greeter", "--follow")
+    pid = aos.json("ps", "--all")["agents"][0]["pid"]
+    assert "normal, alone" in aos("timeline", pid[:10])
+    assert [pick["pid"] for pick in aos.json("timeline", pid)["picks"]] == [pid]
+    drawn = aos.home / "when.svg"
+    aos("timeline", "--svg", str(drawn))
+    assert drawn.read_text("utf-8").startswith("<svg")
+    aos("timeline", "--svg", str(aos.home / "nowhere" / "when.svg"), code=2)
+
+
+def test_the_policy_is_switched(aos: Aos) -> None:
+    assert aos("sched", "rr").startswith("rr (aos.toml: default)")
+    assert aos.json("sched", "configured")["policy"] == aos("sched").strip() == "default"
+
+
+def test_schedules_are_added_listed_paused_run_and_removed(aos: Aos) -> None:
+    common = ("--model", "replay/hello", "--budget-tokens", "50000", "--total-usd", "1")
+    added = aos.json(
+        "schedule", "add", "greet", "say hello", "--cron", "0 9 * * 1-5", "--zone", "Europe/Berlin", *common
+    )
+    assert (added["form"], added["zone"], added["missed"]) == ("cron 0 9 * * 1-5", "Europe/Berlin", "once")
+    assert added["next_at"] > added["runs"] == 0
+    ran = aos.json("schedule", "run", "greet")
+    assert aos("wait", ran["last_pid"]).strip() == "Hello, world."
+    assert "started" in aos("schedule", "list")
+    assert "paused" in aos("schedule", "pause", "greet")
+    assert "next 2" in aos("schedule", "resume", "greet")
+    aos("schedule", "add", "never", "x", "--cron", "61 * * * *", code=2)
+    aos("schedule", "add", "both", "x", "--cron", "0 9 * * *", "--every", "15m", code=2)
+    assert "after 1 runs" in aos("schedule", "remove", "greet")
 
 
 def test_recordings_are_listed_with_what_is_wrong_with_them(aos: Aos) -> None:

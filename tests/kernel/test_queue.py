@@ -96,6 +96,24 @@ async def test_a_dependent_survives_a_restart_and_a_kill_of_what_it_waits_for(tm
     assert "killed" in "\n".join(turn.text for turn in last.prompts[0].turns)
 
 
+async def test_a_fork_of_a_dependent_waits_for_the_same(tmp_path: Path) -> None:
+    gate = anyio.Event()
+    slow = ScriptedModel(CHILD, (says("the result"),), gate=gate)
+    last = ScriptedModel(NAME, (says("read it"),))
+    async with kernel_on(tmp_path, ScriptedModels(last, slow)) as k:
+        with anyio.fail_after(DEADLINE_S):
+            first = (await k.call("spawn_agent", task="x", model=CHILD)).pid
+            second = (await k.call("spawn_agent", task="y", after=[first])).pid
+            saved = await k.call("checkpoint", pid=second)
+            fork = await k.call("restore", checkpoint_id=saved.checkpoint_id)
+            assert fork.state is ProcessState.BLOCKED
+            gate.set()
+            assert (await ended(k, second)).result == "read it"
+            assert (await ended(k, fork.pid)).result == "read it"
+    assert all("the result" in prompt.turns[0].text for prompt in last.prompts)
+    assert len(last.prompts) == 2
+
+
 async def test_a_dependent_that_is_asked_to_finish_ends_without_a_turn(tmp_path: Path) -> None:
     slow = ScriptedModel(CHILD, (says("x"),), gate=anyio.Event())
     async with kernel_on(tmp_path, ScriptedModels(ScriptedModel(NAME, ()), slow)) as k:

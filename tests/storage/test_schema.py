@@ -18,6 +18,7 @@ from aos_mcp.abi.mount import PinState
 from aos_mcp.abi.note import ChangeKind
 from aos_mcp.abi.page import PageKind
 from aos_mcp.abi.process import ExitCode, ProcessState, Signal
+from aos_mcp.abi.scheduling import Missed
 from aos_mcp.storage import notes, queue, retrieval, schema, sqlite_connection, store
 from aos_mcp.storage.queries import load_queries
 from aos_mcp.storage.schema import load_migrations
@@ -34,6 +35,7 @@ ENUMS: dict[tuple[str, str], type[StrEnum]] = {
     ("approval", "state"): ApprovalState,
     ("pin", "state"): PinState,
     ("note_change", "kind"): ChangeKind,
+    ("schedule", "missed"): Missed,
 }
 """Which column holds which enum; the schema's CHECK must list the same values."""
 

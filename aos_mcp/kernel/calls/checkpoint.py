@@ -16,7 +16,7 @@ from aos_mcp.abi.errors import Conflict, NotFound
 from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.journal import Checkpoint
 from aos_mcp.abi.process import Process, ProcessState
-from aos_mcp.kernel import budget, files, moment
+from aos_mcp.kernel import budget, dependents, files, moment
 from aos_mcp.kernel.call import Call, check_model
 from aos_mcp.kernel.calls import views
 from aos_mcp.kernel.calls.process import asked_budget, check_room
@@ -175,7 +175,10 @@ def _begin(
     for pid, key in keys.items():
         check_room(tx, parent)
         row = moment.fresh_row(begun, pid, parent=parent, name=args.name, model=model, key=key, now=call.now)
+        targets = tx.dependency_targets(begun.process.pid)  # some where the origin has yet to start
+        row = dependents.waiting(row, targets)
         moment.begin(tx, begun, row, entropy=machine.entropy, **_means(call, args))
+        dependents.follow(tx, row, targets)
         if race is not None:
             tx.race_join(pid, race)
         rows.append(row)

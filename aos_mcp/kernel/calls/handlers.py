@@ -18,6 +18,7 @@ from aos_mcp.kernel.calls import (
     policy,
     process,
     provenance,
+    schedules,
     scheduling,
     status,
 )
@@ -62,6 +63,11 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
             "read_metrics": status.read_metrics,
             "set_policy": scheduling.set_policy,
             "read_timeline": scheduling.read_timeline,
+            "add_schedule": schedules.add_schedule,
+            "list_schedules": schedules.list_schedules,
+            "pause_schedule": schedules.pause_schedule,
+            "remove_schedule": schedules.remove_schedule,
+            "run_schedule": schedules.run_schedule,
         }.items()
     }
 )

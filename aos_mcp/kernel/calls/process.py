@@ -40,6 +40,22 @@ PROGRESS_S = 1.0
 
 async def spawn(call: Call, args: a.SpawnArgs) -> r.SpawnResult:
     """Create a process, READY, with a share of its parent's budget and no more than its parent's rights."""
+    definition, chain = await prepare(call, args)
+    result = await call.commit(lambda tx: create(tx, call, args, definition, chain))
+    if args.wait_s > 0:
+        done = await _until_ended(call, result.pid, args.wait_s)
+        result = r.SpawnResult(
+            pid=done.pid, state=done.state, uri=result.uri, result=done.result, exit_code=done.exit_code
+        )
+    return result
+
+
+async def prepare(call: Call, args: a.SpawnArgs) -> tuple[AgentDefinition | None, list[str]]:
+    """Return what a spawn needs from outside the store: its definition, if it names one, and its models.
+
+    Raises:
+        NotFound, Unavailable: one of them is not to be had.
+    """
     definition = _definition(call, args)
     model = args.model or (definition.model if definition else None)
     if model is not None:
@@ -51,13 +67,7 @@ async def spawn(call: Call, args: a.SpawnArgs) -> r.SpawnResult:
     model = model or await call.machine.models.default()
     chain = [(await call.machine.models.resolve(name).describe()).name for name in chain_of(model)]
     call.machine.models.warm(chain[0])
-    result = await call.commit(lambda tx: _spawn(tx, call, args, definition, chain))
-    if args.wait_s > 0:
-        done = await _until_ended(call, result.pid, args.wait_s)
-        result = r.SpawnResult(
-            pid=done.pid, state=done.state, uri=result.uri, result=done.result, exit_code=done.exit_code
-        )
-    return result
+    return definition, chain
 
 
 def _definition(call: Call, args: a.SpawnArgs) -> AgentDefinition | None:
@@ -70,9 +80,16 @@ def _definition(call: Call, args: a.SpawnArgs) -> AgentDefinition | None:
     return known[args.agent]
 
 
-def _spawn(
-    tx: Transaction, call: Call, args: a.SpawnArgs, definition: AgentDefinition | None, chain: Sequence[str]
+def create(
+    tx: Transaction,
+    call: Call,
+    args: a.SpawnArgs,
+    definition: AgentDefinition | None,
+    chain: Sequence[str],
+    *,
+    payer: str = WORKSPACE_ACCOUNT,
 ) -> r.SpawnResult:
+    """Make the process; `payer` is the account above a process without a parent."""
     owner, now = call.caller.principal, call.now
     parent = call.own(tx) if call.caller.pid is not None else None
     key = _spawn_key(parent, args.idempotency_key)
@@ -83,7 +100,6 @@ def _spawn(
             return r.SpawnResult(pid=known.pid, state=known.state, uri=f"aos://proc/{known.pid}")
     check_room(tx, parent)
     before = [_before(tx, call, handle) for handle in args.after]
-    waits = any(target.state is not ProcessState.EXITED for target in before)
     pid = Pid(call.machine.entropy.handle("p_"))
     network = args.network if args.network is not None else _listed(definition.network if definition else None)
     tools = args.tools if args.tools is not None else _listed(definition.tools if definition else None)
@@ -95,12 +111,11 @@ def _spawn(
         owner=owner,
         name=args.name or (definition.name if definition else pages.title_of(args.task)[:40]),
         agent=definition.name if definition else None,
-        state=ProcessState.BLOCKED if waits else ProcessState.READY,
-        waiting_for=dependents.waiting_text(before) if waits else None,
+        state=ProcessState.READY,
         model=chain[0],
         fallbacks=tuple(chain[1:]),
         priority=definition.priority
-        if definition and definition.priority is not None and "priority" not in call.arguments
+        if definition and definition.priority is not None and "priority" not in args.model_fields_set
         else args.priority,
         depth=parent.depth + 1 if parent else 0,
         rights=attenuate(above, tools=tools, network=network, level=None),
@@ -110,7 +125,9 @@ def _spawn(
         created_at=now,
         updated_at=now,
     )
-    open_account(tx, call, process, asked_budget(args.budget, definition.budget if definition else None))
+    process = dependents.waiting(process, before)
+    asked = asked_budget(args.budget, definition.budget if definition else None)
+    open_account(tx, call, process, asked, payer=payer)
     _first_pages(tx, call, process, args.task, definition)
     dependents.follow(tx, process, before)
     call.subject = pid
@@ -179,9 +196,11 @@ def asked_budget(asked: a.BudgetArgs | None, definition: Budget | None) -> Budge
     )
 
 
-def open_account(tx: Transaction, call: Call, process: Process, asked: Budget) -> None:
-    """Store a new process and open its account under its parent's."""
-    above = process.parent or WORKSPACE_ACCOUNT
+def open_account(
+    tx: Transaction, call: Call, process: Process, asked: Budget, *, payer: str = WORKSPACE_ACCOUNT
+) -> None:
+    """Store a new process and open its account under its parent's, or under the payer's where it has none."""
+    above = process.parent or payer
     available = budget.left_of_chain(tx.account_chain(above))
     default = budget.as_budget(call.machine.settings.budget)
     limit = budget.within(asked, default, available)

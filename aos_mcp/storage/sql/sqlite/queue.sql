@@ -73,3 +73,27 @@ DELETE FROM dependency WHERE pid = :pid;
 -- name: dependency_waiting
 SELECT d.pid, p.priority, d.target FROM dependency AS d JOIN process AS p ON p.pid = d.pid
 WHERE p.state = 'blocked' ORDER BY d.serial;
+
+-- name: schedule_insert
+INSERT INTO schedule (
+    schedule_id, owner, name, form, zone, spawn, missed, paused, next_at, last_at, last_pid, last_outcome, runs,
+    created_at
+) VALUES (
+    :schedule_id, :owner, :name, :form, :zone, :spawn, :missed, :paused, :next_at, :last_at, :last_pid, :last_outcome,
+    :runs, :created_at
+);
+
+-- name: schedule_put
+UPDATE schedule SET
+    form = :form, zone = :zone, spawn = :spawn, missed = :missed, paused = :paused, next_at = :next_at,
+    last_at = :last_at, last_pid = :last_pid, last_outcome = :last_outcome, runs = :runs
+WHERE schedule_id = :schedule_id;
+
+-- name: schedule_find
+SELECT * FROM schedule WHERE owner = :owner AND (schedule_id = :handle OR name = :handle);
+
+-- name: schedule_list
+SELECT * FROM schedule WHERE :owner IS NULL OR owner = :owner ORDER BY created_at, schedule_id;
+
+-- name: schedule_drop
+DELETE FROM schedule WHERE schedule_id = :schedule_id;
