@@ -81,6 +81,7 @@ class AgentResult(Result):
     pid: str
     name: str
     state: ProcessState
+    model: str = ""
     exit_code: ExitCode | None = None
     reason: str | None = None
     result: str | None = None
@@ -403,7 +404,6 @@ class ExitResult(Result):
 class ProcessResult(AgentResult):
     """Everything about one process."""
 
-    model: str
     priority: int
     sched_class: str
     """Its own, without what is lent to it."""

@@ -93,6 +93,8 @@ class ProviderSettings(Section):
     input_tokens_per_min: Annotated[int, Field(gt=0)] | None = None
     output_tokens_per_min: Annotated[int, Field(gt=0)] | None = None
     tokens_per_min: Annotated[int, Field(gt=0)] | None = None
+    limits_of: Literal["provider", "model"] = "provider"
+    """Whether the provider limits all its models together, or each by itself."""
 
 
 class Rates(Section):

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from aos_mcp.abi import limits
-from aos_mcp.abi.journal import MODEL_CALL, StepState
+from aos_mcp.abi.journal import FALLBACK, MODEL_CALL, StepState
 from aos_mcp.abi.page import PageKind
 from aos_mcp.abi.process import ExitCode, ProcessState
 from aos_mcp.cli import output, pages, session
@@ -69,7 +69,8 @@ class Teller:
     def news(self) -> Iterator[Json]:
         """Yield the entries that are new since the last time, in order.
 
-        An entry has kind (a page's, or `step`), title, text and at (seconds since the epoch, or null).
+        An entry has kind (a page's, or `step`), title, text and at (seconds since the epoch, or null); a reply has the
+        model that answered.
         """
         rows = self._client.read_json(f"aos://proc/{self._pid}/context")["pages"]
         self._read_steps()
@@ -89,6 +90,7 @@ class Teller:
                     "page_id": row["page_id"],
                     "title": row["title"],
                     "text": self._text(row),
+                    "model": row["source"] if row["kind"] == PageKind.REPLY else None,
                     "at": at,
                 }
         yield from self._untold_steps(before=None)
@@ -121,6 +123,8 @@ class Teller:
 
     def _is_untold(self, step: Json) -> bool:
         """Return whether no page tells of this step."""
+        if step["call"] == FALLBACK:
+            return True
         if step["state"] == StepState.FAILED:
             return bool(step["call"] == MODEL_CALL)
         return step["state"] == StepState.UNKNOWN or (self._under_way and step["state"] == StepState.INTENT)
@@ -195,7 +199,8 @@ def _entry(entry: Json) -> str:
         return f"--- {clock} step {entry['number']}: {entry['title']} {state}"
     if not entry["text"]:
         return f"--- {entry['kind']} {entry.get('page_id', '')}: {entry['title']}"
-    return f"--- {entry['kind']} {clock}".rstrip() + f"\n{entry['text'].rstrip()}"
+    by = f" by {entry['model']}" if entry.get("model") else ""
+    return f"--- {entry['kind']} {clock}".rstrip() + by + f"\n{entry['text'].rstrip()}"
 
 
 def _ending(agent: Json, *, told: str) -> str:

@@ -66,8 +66,8 @@ class Admission:
         """Let calls go when their time comes: when a park ends, a bucket has filled up, or a breaker half-opens."""
         while True:
             self._changed = anyio.Event()
-            for provider in self._lanes:
-                self._pump(provider)
+            for group in self._lanes:
+                self._pump(group)
             self.on_room()
             now = self._clock.now()
             times = [at for lane in self._lanes.values() if (at := lane.next_at(now)) is not None]
@@ -90,14 +90,14 @@ class Admission:
 
     @asynccontextmanager
     async def seat(self, model: str, demand: Demand) -> AsyncIterator[Seat]:
-        """Hold a place in the lane of `model`'s provider while a call is on the wire."""
-        provider = provider_of(model)
-        lane, seats = self._lane(provider), self._seats[provider]
+        """Hold a place in the lane of `model` while a call is on the wire."""
+        group = self.group_of(model)
+        lane, seats = self._lane(group), self._seats[group]
         seat = Seat(Ticket(demand.order, demand.input_tokens, demand.output_tokens, demand.due_at))
         seats[seat.ticket] = seat
         lane.offer(seat.ticket)
         try:
-            self._pump(provider)
+            self._pump(group)
             if not seat.went.is_set():
                 self._changed.set()  # what it waits for may have an hour that nobody looks out for yet
                 self.consider(model)
@@ -106,13 +106,13 @@ class Admission:
         finally:
             del seats[seat.ticket]
             self._settle(lane, seat)
-            self._pump(provider)
+            self._pump(group)
             self._changed.set()
 
     @contextmanager
     def under_way(self, model: str, one: UnderWay) -> Iterator[None]:
         """Have a generation on the list of those that may be preempted."""
-        here = self._under_way.setdefault(provider_of(model), set())
+        here = self._under_way.setdefault(self.group_of(model), set())
         here.add(one)
         try:
             yield
@@ -121,8 +121,8 @@ class Admission:
 
     def consider(self, model: str) -> None:
         """Preempt a generation of this lane where somebody of a better class waits, and it pays."""
-        provider = provider_of(model)
-        lane, here, now = self._lane(provider), self._under_way.get(provider, set()), self._clock.now()
+        group = self.group_of(model)
+        lane, here, now = self._lane(group), self._under_way.get(group, set()), self._clock.now()
         waiting = lane.waits_for_a_place(now)
         if waiting is None:
             return
@@ -133,8 +133,8 @@ class Admission:
             chosen.cut()
 
     def park(self, model: str, until: float) -> None:
-        """Leave the provider of `model` alone until then (seconds since the epoch)."""
-        self._lane(provider_of(model)).park(until)
+        """Leave the lane of `model` alone until then (seconds since the epoch)."""
+        self._lane(self.group_of(model)).park(until)
         self._changed.set()
 
     def is_blocked(self, model: str) -> bool:
@@ -143,14 +143,14 @@ class Admission:
 
     def room(self, model: str) -> int:
         """Return how many more calls of this model could go now. What waits for more has its place in the queue."""
-        return self._lane(provider_of(model)).room(self._clock.now())
+        return self._lane(self.group_of(model)).room(self._clock.now())
 
     def lane(self, model: str) -> Lane:
-        """Return the lane of a model's provider, to look at."""
-        return self._lane(provider_of(model))
+        """Return the lane of a model, to look at."""
+        return self._lane(self.group_of(model))
 
     def lanes(self) -> Mapping[str, Lane]:
-        """Return every lane that was used so far, by provider."""
+        """Return every lane that was used so far, by provider, or by model where each has its own."""
         return self._lanes
 
     def tool(self, name: str) -> anyio.CapacityLimiter:
@@ -172,14 +172,20 @@ class Admission:
         else:
             lane.abandoned(ticket, now)
 
-    def _pump(self, provider: str) -> None:
-        seats = self._seats[provider]
-        for ticket in self._lanes[provider].admit(self._clock.now()):
+    def _pump(self, group: str) -> None:
+        seats = self._seats[group]
+        for ticket in self._lanes[group].admit(self._clock.now()):
             seats[ticket].went.set()
 
-    def _lane(self, provider: str) -> Lane:
-        if provider not in self._lanes:
-            own = self._providers.get(provider) or ProviderSettings()
+    def group_of(self, model: str) -> str:
+        """Return what is limited together with a model: its provider, or the model alone where the operator says so."""
+        provider = model.partition("/")[0]
+        own = self._providers.get(provider)
+        return model if own is not None and own.limits_of == "model" else provider
+
+    def _lane(self, group: str) -> Lane:
+        if group not in self._lanes:
+            own = self._providers.get(group.partition("/")[0]) or ProviderSettings()
             limits = LaneLimits(
                 concurrency=own.concurrency,
                 requests_per_min=own.requests_per_min,
@@ -187,11 +193,6 @@ class Admission:
                 output_tokens_per_min=own.output_tokens_per_min,
                 tokens_per_min=own.tokens_per_min,
             )
-            self._lanes[provider] = Lane(limits, self._clock.now())
-            self._seats[provider] = {}
-        return self._lanes[provider]
-
-
-def provider_of(model: str) -> str:
-    """Return the key group a model belongs to: its provider."""
-    return model.partition("/")[0]
+            self._lanes[group] = Lane(limits, self._clock.now())
+            self._seats[group] = {}
+        return self._lanes[group]

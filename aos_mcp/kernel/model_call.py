@@ -38,6 +38,8 @@ from aos_mcp.kernel.scheduler import OVERDUE_S
 from aos_mcp.ports import LanguageModel, Transaction
 
 SETTLE_S = 10.0
+NATIVE_PRIORITY = {SchedClass.INTERACTIVE: 0, SchedClass.NORMAL: 50, SchedClass.BATCH: 100}
+"""What a provider that has a queue of its own is told of a call's class."""
 CHARS_A_TOKEN = 4.0
 """A stream is not counted exactly while it runs; this is what English text and code have."""
 KEPT = "text"
@@ -185,7 +187,8 @@ class ModelCall:
     async def _in_time(self, prompt: Prompt, process: Process | None) -> Completion:
         try:
             with anyio.fail_after(MODEL_CALL_S):
-                return await self._model.complete(prompt, Hearing(self, process))
+                sent = replace(prompt, native_priority=NATIVE_PRIORITY[SchedClass(int(self._order[0]))])
+                return await self._model.complete(sent, Hearing(self, process))
         except TimeoutError:
             raise ModelError(
                 ModelFault.TRANSPORT,

@@ -15,7 +15,6 @@ from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.process import Candidate, sched_class
 from aos_mcp.abi.scheduling import ALL_OWNERS, OWNER_PREFIX, Share
 from aos_mcp.kernel import sizes
-from aos_mcp.kernel.admission import provider_of
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.kernel.scheduler import Choice, Shares, Wait, choose, inherited, lend
 from aos_mcp.ports import Transaction
@@ -88,7 +87,7 @@ class Queue:
         places: dict[str, int] = {}
 
         def has_place(one: Candidate) -> bool:
-            provider = provider_of(one.model)
+            provider = machine.admission.group_of(one.model)
             if provider not in places:
                 places[provider] = machine.admission.room(one.model) - heading[provider]
             return places[provider] > 0 or (one.chained and machine.admission.is_blocked(one.model))
@@ -101,7 +100,7 @@ class Queue:
                 break
             for choice in some:
                 if has_place(choice.candidate):
-                    places[provider_of(choice.candidate.model)] -= 1
+                    places[machine.admission.group_of(choice.candidate.model)] -= 1
                     taken.add(choice.candidate.pid)
                     chosen.append(choice)
         return chosen
@@ -112,7 +111,7 @@ class Queue:
         self._picks += 1
         self._ready.pop(one.pid, None)
         self._machine.levels[one.pid] = one.sched_class
-        self._machine.heading[one.pid] = provider_of(one.model)
+        self._machine.heading[one.pid] = self._machine.admission.group_of(one.model)
         self._machine.expected[one.pid] = (one.owner, one.program, one.turn_units)
 
     def keep(self, tx: Transaction, choices: Sequence[Choice]) -> None:

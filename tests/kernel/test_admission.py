@@ -174,3 +174,28 @@ async def test_an_agent_inside_a_slow_command_takes_no_place_of_a_turn_or_a_mode
             assert sandbox.gate is not None
             sandbox.gate.set()
             assert (await ended(k, waiting.pid)).result == "slow"
+
+
+async def test_models_that_are_limited_each_by_itself_have_lanes_of_their_own() -> None:
+    clock = FakeClock()
+    own = ProviderSettings(base_url="http://localhost", concurrency=1, limits_of="model")
+    admission = Admission({"one": own}, clock, slice_tokens=64)
+    admission.park(MODEL, clock.now() + 60)
+    assert admission.is_blocked(MODEL)
+    async with admission.seat("one/other", demand()) as seat:
+        seat.completion = ANSWER
+    assert sorted(admission.lanes()) == [MODEL, "one/other"]
+
+
+async def test_a_provider_with_a_queue_of_its_own_is_told_each_calls_class(tmp_path: Path) -> None:
+    model = ScriptedModel(MODEL, (says("x"),))
+    async with kernel_on(tmp_path, ScriptedModels(model)) as k:
+        with anyio.fail_after(DEADLINE_S):
+            answered = await k.call("spawn_agent", task="x", priority=90, wait_s=DEADLINE_S)
+            await k.call("complete", prompt="y", priority=0)
+            waited = await k.call("wait_agent", pids=[answered.pid])
+            text = (await k.call("read_metrics")).text
+    assert [prompt.native_priority for prompt in model.prompts] == [100, 0]
+    assert waited.agents[0].model == MODEL, "who answered is told"
+    assert 'aos_lane_window{lane="one"}' in text
+    assert 'aos_lane_breaker{lane="one"} 0.0' in text

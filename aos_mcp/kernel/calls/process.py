@@ -466,7 +466,6 @@ async def read_process(call: Call, args: a.PidArgs) -> r.ProcessResult:
         shown = views.agent(tx, process).model_dump()
         return r.ProcessResult(
             **shown,
-            model=process.model,
             priority=process.priority,
             sched_class=sched_class(process.priority).name.lower(),
             times=views.times(process, account, call.now),

@@ -11,7 +11,7 @@ from aos_mcp.kernel.call import Call
 from aos_mcp.kernel.calls import views
 from aos_mcp.kernel.calls.mount import mount_rows
 from aos_mcp.kernel.calls.policy import pending
-from aos_mcp.kernel.lane import BreakerState
+from aos_mcp.kernel.lane import BreakerState, Lane
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.ports import Transaction
 
@@ -44,9 +44,13 @@ async def kernel_status(call: Call, args: a.NoArgs) -> r.StatusResult:
 
 
 def _lane(machine: Machine, provider: str) -> str | None:
-    lane = machine.admission.lanes().get(provider)
-    if lane is None:
-        return None
+    lanes = machine.admission.lanes()
+    own = {name: lane for name, lane in lanes.items() if name.partition("/")[0] == provider}
+    told = [(f"{name}: " if name != provider else "") + _of_lane(machine, lane) for name, lane in own.items()]
+    return "; ".join(told) or None
+
+
+def _of_lane(machine: Machine, lane: Lane) -> str:
     blocked_s = lane.blocked_s(machine.clock.now())
     words = [f"{len(lane.in_flight)} of {int(lane.window)} calls at once", f"{lane.waiting} waiting"]
     if lane.breaker.state is not BreakerState.CLOSED:
@@ -97,8 +101,13 @@ async def read_metrics(call: Call, args: a.NoArgs) -> r.MetricsResult:
     for state, count in counts.items():
         call.machine.metrics.processes.labels(state).set(count)
     metrics = call.machine.metrics
-    for provider, lane in call.machine.admission.lanes().items():
-        metrics.lane_window.labels(provider).set(lane.window)
-        metrics.lane_in_flight.labels(provider).set(len(lane.in_flight))
-        metrics.lane_waiting.labels(provider).set(lane.waiting)
+    now = call.machine.clock.now()
+    for name, lane in call.machine.admission.lanes().items():
+        metrics.lane_window.labels(name).set(lane.window)
+        metrics.lane_in_flight.labels(name).set(len(lane.in_flight))
+        metrics.lane_waiting.labels(name).set(lane.waiting)
+        metrics.lane_blocked.labels(name).set(lane.blocked_s(now))
+        metrics.lane_breaker.labels(name).set(lane.breaker.state is not BreakerState.CLOSED)
+        for kind, bucket in lane.buckets.items():
+            metrics.lane_limit.labels(name, kind).set(bucket.per_min)
     return r.MetricsResult(text=metrics.text())

@@ -56,6 +56,7 @@ def agent(tx: Transaction, process: Process) -> r.AgentResult:
         pid=process.pid,
         name=process.name,
         state=process.state,
+        model=process.model,
         exit_code=process.exit_code,
         reason=process.exit_reason if process.exit_code is not None else None,
         result=text,
