@@ -15,10 +15,12 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 from anyio.abc import SocketAttribute, SocketListener, SocketStream, TaskGroup
@@ -29,11 +31,13 @@ from aos_mcp.abi.capability import Caller, CallerKind
 from aos_mcp.abi.errors import AosError, Conflict, Invalid, Unavailable
 from aos_mcp.abi.settings import Settings
 from aos_mcp.boot import boot
+from aos_mcp.endpoint import Endpoint, admit, admit_local, bind
+from aos_mcp.gateway.service import serve_gateway
 from aos_mcp.hardware import local_principal
 from aos_mcp.kernel.kernel import Kernel
 from aos_mcp.server import KernelSlot, Surface, load_state_key
 from aos_mcp.transport import Lines, TooLong, message_streams, stdio
-from aos_mcp.web import Endpoint, admit, bind, serve_http
+from aos_mcp.web import serve_http
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +52,12 @@ LINGER_S = 10.0  # How long a daemon whose kernel did not start tells its client
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStatus:
-    """A running daemon. `http` is its URL, empty where it serves none."""
+    """A running daemon. `http` and `gateway` are URLs, empty where it serves none."""
 
     pid: int
     version: str
     http: str
+    gateway: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +84,8 @@ def read_status(home: Path) -> DaemonStatus | None:
     except (OSError, ValueError):
         return None
     match facts:
-        case {"pid": int() as pid, "version": str() as version, "http": str() as http}:
-            return DaemonStatus(pid=pid, version=version, http=http)
+        case {"pid": int() as pid, "version": str() as version, "http": str() as http, **more}:
+            return DaemonStatus(pid=pid, version=version, http=http, gateway=str(more.get("gateway", "")))
     return None
 
 
@@ -111,14 +116,22 @@ def _word(value: object) -> str:
     return value[: limits.NAME_CHARS_MAX] if isinstance(value, str) and value.isprintable() else ""
 
 
+Service = Callable[[], Coroutine[Any, Any, None]]
+
 Address = tuple[str, int]
 """Host and port to serve HTTP on; port 0 takes a free one."""
 
 
-def serve_forever(settings: Settings, environ: Mapping[str, str], home: Path, address: Address | None = None) -> int:
+def serve_forever(
+    settings: Settings,
+    environ: Mapping[str, str],
+    home: Path,
+    address: Address | None = None,
+    gateway: Address | None = None,
+) -> int:
     """Be the daemon of `home` until told to end or idle; return the exit code. Raises as `serve`."""
     _log_to_stderr()
-    anyio.run(serve, settings, environ, home, address)
+    anyio.run(serve, settings, environ, home, address, gateway)
     return 0
 
 
@@ -133,20 +146,30 @@ def _log_to_stderr() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
-async def serve(settings: Settings, environ: Mapping[str, str], home: Path, address: Address | None = None) -> None:
-    """Be the daemon of `home` until told to end or idle; with `address`, serve HTTP too.
+async def serve(
+    settings: Settings,
+    environ: Mapping[str, str],
+    home: Path,
+    address: Address | None = None,
+    gateway: Address | None = None,
+) -> None:
+    """Be the daemon of `home` until told to end or idle; with `address`, serve HTTP too, with `gateway` the gateway.
 
     Raises:
         Conflict: another daemon serves this home.
-        Invalid: the address needs a token; the home's path is too long for a socket.
+        Invalid: the address needs a token; the gateway's can be reached from elsewhere; the home's path is too long for
+            a socket.
         Unavailable: the home or the address cannot be used.
         AosError: whatever keeps the kernel from starting.
     """
     endpoint = admit(*address, environ.get("AOS_HTTP_TOKEN")) if address is not None else None
+    if gateway is None and settings.gateway.enabled:
+        gateway = (settings.gateway.host, settings.gateway.port)
+    door = admit_local(*gateway) if gateway is not None else None
     prepare_home(home)
     async with claimed(home):
         surface = Surface(KernelSlot(), local_principal(), load_state_key(home))
-        await _Daemon(settings, environ, home, surface).run(endpoint)
+        await _Daemon(settings, environ, home, surface).run(endpoint, door)
 
 
 async def serve_standalone(settings: Settings, environ: Mapping[str, str], home: Path) -> None:
@@ -253,18 +276,27 @@ class _Daemon:
         self._connections = 0
         self._left = anyio.Event()
 
-    async def run(self, endpoint: Endpoint | None) -> None:
+    async def run(self, endpoint: Endpoint | None, gateway: Endpoint | None) -> None:
         """Listen, then start the kernel, then serve until told to end."""
-        web: tuple[socket.socket, Endpoint] | None = bind(endpoint) if endpoint is not None else None
+        services: list[Service] = []
+        told = {"http": "", "gateway": ""}
+        if endpoint is not None:
+            listening, at = bind(endpoint)
+            services.append(partial(serve_http, self._surface, at, listening))
+            told["http"] = at.url
+        if gateway is not None:
+            listening, at = bind(gateway)
+            services.append(partial(serve_gateway, self._surface.slot.get, at, listening))
+            told["gateway"] = at.url
         listener = await anyio.create_unix_listener(self._home / SOCKET_NAME, mode=0o600, backlog=128)
-        self._tell(web[1].url if web is not None else "")
+        self._tell(told)
         failure: AosError | None = None
         try:
             async with anyio.create_task_group() as tasks:
                 await tasks.start(self._surface.run)
-                front = await tasks.start(self._serve_front, listener, web)
+                front = await tasks.start(self._serve_front, listener, services)
                 tasks.start_soon(self._until_signal, tasks)
-                failure = await self._with_kernel(front, stays=web is not None)
+                failure = await self._with_kernel(front, stays=bool(services))
                 tasks.cancel_scope.cancel()
         finally:
             self._withdraw()
@@ -293,14 +325,14 @@ class _Daemon:
     async def _serve_front(
         self,
         listener: SocketListener,
-        web: tuple[socket.socket, Endpoint] | None,
+        services: Sequence[Service],
         *,
         task_status: anyio.abc.TaskStatus[anyio.CancelScope],
     ) -> None:
         with anyio.CancelScope() as scope:
             async with listener, anyio.create_task_group() as tasks:
-                if web is not None:
-                    tasks.start_soon(serve_http, self._surface, web[1], web[0])
+                for service in services:
+                    tasks.start_soon(service)
                 task_status.started(scope)
                 await listener.serve(self._serve_connection)
 
@@ -371,8 +403,8 @@ class _Daemon:
                 self._left = anyio.Event()
                 await self._left.wait()
 
-    def _tell(self, http: str) -> None:
-        facts = {"pid": os.getpid(), "version": __version__, "http": http}
+    def _tell(self, urls: Mapping[str, str]) -> None:
+        facts = {"pid": os.getpid(), "version": __version__, **urls}
         fresh = self._home / "daemon.json.new"
         fresh.write_text(json.dumps(facts), "utf-8")
         fresh.replace(self._home / "daemon.json")

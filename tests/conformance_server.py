@@ -26,9 +26,10 @@ from mcp.shared.exceptions import MCPError
 from aos_mcp.abi.capability import Caller
 from aos_mcp.abi.settings import Settings
 from aos_mcp.boot import boot
+from aos_mcp.endpoint import Endpoint, bind
 from aos_mcp.hardware import local_principal
 from aos_mcp.server import AosServer, KernelSlot, Surface
-from aos_mcp.web import Endpoint, bind, serve_http
+from aos_mcp.web import serve_http
 
 Context = ServerRequestContext[Any, Any]
 Params = types.CallToolRequestParams

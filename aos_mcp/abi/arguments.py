@@ -225,6 +225,95 @@ class CompleteArgs(Args):
     priority: Annotated[int, Field(ge=0, le=100)] = 50
 
 
+class GivenAttachment(Args):
+    """An image or a file of a turn: its bytes in base64. What it is, is seen in them."""
+
+    data: Annotated[str, Field(max_length=limits.LINE_BYTES_MAX)]
+    name: Annotated[Text, Field(max_length=256)] = ""
+
+
+class GivenRequest(Args):
+    """A tool call that the model made; `arguments` is JSON text as it wrote it."""
+
+    request_id: Annotated[Text, Field(min_length=1, max_length=256)]
+    name: Annotated[Text, Field(min_length=1, max_length=256)]
+    arguments: Annotated[Text, Field(max_length=limits.LINE_BYTES_MAX)]
+
+
+class GivenTurn(Args):
+    """One element of a conversation, as `abi.completion.Turn`."""
+
+    role: Literal["user", "assistant", "tool"]
+    text: Annotated[Text, Field(max_length=limits.LINE_BYTES_MAX)] = ""
+    requests: Annotated[list[GivenRequest], Field(max_length=limits.GUEST_TOOLS_MAX)] = []
+    request_id: Annotated[Text | None, Field(max_length=256)] = None
+    is_error: bool = False
+    reasoning: Annotated[Text, Field(max_length=limits.LINE_BYTES_MAX)] = ""
+    reasoning_signature: Annotated[Text, Field(max_length=limits.LINE_BYTES_MAX)] = ""
+    breakpoint: bool = False
+    attachments: Annotated[list[GivenAttachment], Field(max_length=limits.ATTACHMENTS_MAX)] = []
+
+
+class GivenTool(Args):
+    """A function that a program offers to the model."""
+
+    name: Annotated[Text, Field(min_length=1, max_length=256)]
+    description: Annotated[Text, Field(max_length=limits.TASK_CHARS_MAX)] = ""
+    input_schema: dict[str, JsonValue] = {"type": "object"}
+
+
+class GivenPrompt(Args):
+    """A whole conversation, which the program keeps."""
+
+    system: Annotated[Text, Field(max_length=limits.LINE_BYTES_MAX)] = ""
+    turns: Annotated[list[GivenTurn], Field(min_length=1, max_length=limits.GUEST_TURNS_MAX)]
+    tools: Annotated[list[GivenTool], Field(max_length=limits.GUEST_TOOLS_MAX)] = []
+
+
+GuestModelName = Annotated[Text, Field(min_length=1, max_length=256)]
+
+
+class GenerateArgs(Args):
+    """Arguments of `generate`."""
+
+    model: Annotated[GuestModelName, Field(description="provider/model, an alias, or any other name")]
+    prompt: GivenPrompt
+    max_tokens: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
+    schema_: Annotated[dict[str, JsonValue] | None, Field(alias="schema", description="JSON Schema of the answer")] = (
+        None
+    )
+    temperature: Annotated[float | None, Field(ge=0, le=2)] = None
+
+
+class CountTokensArgs(Args):
+    """Arguments of `count_tokens`."""
+
+    model: GuestModelName
+    prompt: GivenPrompt
+
+
+class IssueKeyArgs(Args):
+    """Arguments of `issue_key`: a guest's pid alone for one more key of it; else a new guest, under `pid` if given."""
+
+    pid: PidOrPrefix | None = None
+    name: Name | None = None
+    model: Annotated[ModelName | None, Field(description="what a foreign model name stands for")] = None
+    priority: Annotated[int, Field(ge=0, le=100, description="0 first")] | None = None
+    budget: BudgetArgs | None = None
+
+
+class ListKeysArgs(Args):
+    """Arguments of `list_keys`."""
+
+    pid: PidOrPrefix | None = None
+
+
+class RevokeKeyArgs(Args):
+    """Arguments of `revoke_key`."""
+
+    key_id: Handle
+
+
 class SearchToolsArgs(Args):
     """Arguments of `search_tools`."""
 

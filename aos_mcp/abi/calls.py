@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from aos_mcp.abi import arguments as a
+from aos_mcp.abi import guest_results as g
 from aos_mcp.abi import history as h
 from aos_mcp.abi import results as r
 from aos_mcp.abi.errors import ErrorCode as E
@@ -96,6 +97,28 @@ ROWS: tuple[Syscall, ...] = (
         summary="Make one scheduled, budgeted model call, optionally with structured output.",
         args=a.CompleteArgs, result=r.CompleteResult, reach=Reach.EXTERNAL, effect=EffectClass.LLM, category="model",
         open_world=True, errors=(E.UNAVAILABLE, E.BUDGET_EXHAUSTED, E.TIMED_OUT),
+    ),
+    Syscall(
+        name="generate",
+        title="One model turn of a guest",
+        summary="Make one scheduled, budgeted model turn on a conversation that the caller keeps.",
+        args=a.GenerateArgs, result=g.GenerateResult, reach=Reach.EXTERNAL, effect=EffectClass.LLM, category="model",
+        audience=Audience.GUESTS, tool=False, open_world=True, digested=frozenset({"prompt"}),
+        errors=(E.UNAVAILABLE, E.BUDGET_EXHAUSTED, E.TIMED_OUT, E.LIMIT_EXCEEDED),
+    ),
+    Syscall(
+        name="count_tokens",
+        title="Count a prompt",
+        summary="Count the tokens of a conversation as they would be reserved.",
+        args=a.CountTokensArgs, result=g.CountTokensResult, reach=Reach.READ, effect=PURE, category="model",
+        audience=Audience.GUESTS, tool=False, digested=frozenset({"prompt"}),
+    ),
+    Syscall(
+        name="list_models",
+        title="List a guest's models",
+        summary="List the model names that a guest may use.",
+        args=a.NoArgs, result=g.ModelsResult, reach=Reach.READ, effect=PURE, category="model",
+        audience=Audience.GUESTS, tool=False,
     ),
     Syscall(
         name="search_tools",
@@ -222,6 +245,28 @@ ROWS: tuple[Syscall, ...] = (
         summary="The questions that wait for a person.",
         args=a.NoArgs, result=r.ApprovalsResult, reach=Reach.READ, effect=PURE, category="policy",
         audience=Audience.HOSTS, tool=False, resource="aos://approvals",
+    ),
+    Syscall(
+        name="issue_key",
+        title="Issue a gateway key",
+        summary="Make a key with which a program runs its model calls through the kernel, as a process under a budget.",
+        args=a.IssueKeyArgs, result=g.IssueKeyResult, reach=Reach.WRITE, effect=IDEMPOTENT, category="policy",
+        audience=Audience.OPERATORS, tool=False,
+        errors=(E.BUDGET_EXHAUSTED, E.LIMIT_EXCEEDED, E.UNAVAILABLE, E.CONFLICT),
+    ),
+    Syscall(
+        name="list_keys",
+        title="List gateway keys",
+        summary="List the keys of programs outside the kernel.",
+        args=a.ListKeysArgs, result=g.KeysResult, reach=Reach.READ, effect=PURE, category="policy",
+        audience=Audience.OPERATORS, tool=False,
+    ),
+    Syscall(
+        name="revoke_key",
+        title="Revoke a gateway key",
+        summary="Revoke a key; a program's process ends with its last one.",
+        args=a.RevokeKeyArgs, result=g.RevokeKeyResult, reach=Reach.WRITE, effect=IDEMPOTENT, category="policy",
+        audience=Audience.OPERATORS, tool=False,
     ),
     Syscall(
         name="read_metrics",

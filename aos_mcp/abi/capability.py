@@ -19,13 +19,15 @@ class CallerKind(StrEnum):
     AGENT = "agent"
     OPERATOR = "operator"
     """The command line or the dashboard of the kernel's own user."""
+    GUEST = "guest"
+    """A program outside the kernel that makes its model calls with a key (see `abi.guest`)."""
     KERNEL = "kernel"
     """The kernel itself: recovery, the sealer, the watchdog."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who stands at the door. `principal` owns what it makes; `pid` is set for agents only."""
+    """Who stands at the door. `principal` owns what it makes; `pid` is set for agents and guests only."""
 
     kind: CallerKind
     principal: str

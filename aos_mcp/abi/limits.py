@@ -31,6 +31,12 @@ WAIT_S_MAX = 3_600.0  # The longest a caller may wait in one call; hosts give up
 WAIT_PIDS_MAX = 64
 TOOL_REQUESTS_PER_TURN_MAX = 32
 
+GUEST_CALLS_MAX = 64  # Of one guest, under way at once; a lane lets fewer out at a time.
+GUEST_KEYS_MAX = 16  # Of one guest, not revoked: one for each place it runs in.
+GATEWAY_PING_S = 10.0  # A stream that says nothing for longer looks dead to clients and to what is between.
+GUEST_TURNS_MAX = 10_000  # Of one prompt; no window holds more.
+GUEST_TOOLS_MAX = 512  # Of one prompt; hosts with many servers offer some hundreds.
+
 MODEL_CONNECT_S = 10.0  # A provider that does not accept a connection in this time is down.
 MODEL_PROBE_S = 0.5  # A local model server answers at once or is not there.
 MODEL_KEEPALIVE_MAX = 32  # Idle connections kept; each costs about 16 microseconds of CPU at every call.

@@ -42,7 +42,8 @@ MOVES: Mapping[ProcessState, frozenset[ProcessState]] = MappingProxyType(
                 ProcessState.EXITED,
             }
         ),
-        ProcessState.STOPPED: frozenset({ProcessState.READY, ProcessState.EXITED}),
+        # Only a guest goes on BLOCKED: it is never scheduled.
+        ProcessState.STOPPED: frozenset({ProcessState.READY, ProcessState.BLOCKED, ProcessState.EXITED}),
         ProcessState.EXITED: frozenset(),
     }
 )
@@ -140,6 +141,8 @@ class Process:
     idempotency_key: str | None = None
     forked_from: str | None = None
     """The checkpoint it was restored from."""
+    guest: bool = False
+    """A program outside the kernel (see `abi.guest`): BLOCKED while it lives, never READY."""
     created_at: float
     updated_at: float
     ended_at: float | None = None

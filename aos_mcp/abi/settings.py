@@ -160,6 +160,17 @@ class MemorySettings(Section):
     consolidate_model: str | None = None
 
 
+class GatewaySettings(Section):
+    """The endpoints for programs outside the kernel. Off unless it is enabled here or by `aos serve --gateway`."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, lt=2**16)] = 8790
+    """0 takes a free one; `aos gateway` says which."""
+    aliases: dict[Annotated[str, Field(min_length=1)], Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+/\S+$")]] = {}
+    """Which `provider/model` a name stands for. Patterns are fnmatch; the first that matches counts."""
+
+
 class Settings(Section):
     """All of aos.toml."""
 
@@ -182,6 +193,7 @@ class Settings(Section):
     """Files with `mcpServers` (or VS Code's `servers`) whose servers are mounted too."""
     providers: dict[str, ProviderSettings] = {}
     prices: dict[str, PriceSettings] = {}
+    gateway: GatewaySettings = GatewaySettings()
     idle_exit_s: Annotated[float, Field(gt=0)] = 900.0
 
 

@@ -34,6 +34,8 @@ class Audience(StrEnum):
     AGENTS = "agents"
     OPERATORS = "operators"
     """The command line and the dashboard of the kernel's own user; no host and no agent knows that it exists."""
+    GUESTS = "guests"
+    """Programs that come in through the gateway with a key: these calls, and no others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,5 +61,8 @@ class Syscall:
     """May wait for something other than a device: the process is BLOCKED meanwhile."""
     destructive: bool = False
     open_world: bool = False
+    digested: frozenset[str] = frozenset()
+    """Arguments that journal and audit log hold by digest and size: a conversation that grows is sent whole each time,
+    and would be kept as often."""
     errors: tuple[ErrorCode, ...] = ()
     """Codes beyond those every call may answer: denied, invalid, not_found, internal."""

@@ -26,6 +26,7 @@ from aos_mcp.cli import (
     demo,
     doctor,
     execute,
+    gateway,
     install,
     kernel,
     models,
@@ -76,6 +77,7 @@ app.add_typer(audit.app, name="audit")
 app.command("mounts")(kernel.mounts)
 app.add_typer(agents.app, name="agents")
 app.add_typer(models.app, name="models")
+app.add_typer(gateway.app, name="gateway")
 app.command("replay")(replay.replay)
 app.command("why")(why.why)
 app.command("bench")(bench.bench)

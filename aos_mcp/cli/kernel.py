@@ -23,9 +23,14 @@ def serve(
     http: Annotated[
         str | None, typer.Option("--http", metavar="HOST:PORT", help="Also answer HTTP: /mcp, /sse, dashboard.")
     ] = None,
+    gateway: Annotated[
+        str | None,
+        typer.Option("--gateway", metavar="HOST:PORT", help="Also serve model calls of other programs: loopback only."),
+    ] = None,
 ) -> None:
     """Run the kernel in the foreground, until a signal ends it."""
-    address = _address(http) if http is not None else None
+    address = _address(http, "--http") if http is not None else None
+    door = _address(gateway, "--gateway") if gateway is not None else None
     # The kernel and everything under it: a second that only this command is willing to pay.
     from aos_mcp import daemon
     from aos_mcp.abi.settings import load_settings
@@ -33,16 +38,16 @@ def serve(
     with output.reporting(as_json=False):
         try:
             settings = load_settings(os.environ, session.home())
-            code = daemon.serve_forever(settings, os.environ, session.home(), address)
+            code = daemon.serve_forever(settings, os.environ, session.home(), address, door)
         except AosError as error:
             raise CliError(error.code, error.message, error.hint) from None
     raise typer.Exit(code)
 
 
-def _address(text: str) -> tuple[str, int]:
+def _address(text: str, option: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not (colon and host and port.isdecimal() and int(port) < 2**16):
-        raise typer.BadParameter("it is HOST:PORT, for example 127.0.0.1:8765", param_hint="--http")
+        raise typer.BadParameter("it is HOST:PORT, for example 127.0.0.1:8765", param_hint=option)
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 

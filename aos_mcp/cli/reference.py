@@ -24,6 +24,7 @@ AUDIENCES: Mapping[Audience, str] = {
     Audience.HOSTS: "hosts",
     Audience.AGENTS: "agents",
     Audience.OPERATORS: "the operator, by the command line",
+    Audience.GUESTS: "programs with a key of the gateway",
 }
 
 

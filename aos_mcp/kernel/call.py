@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from aos_mcp.abi.process import Process
 from aos_mcp.abi.syscall import Syscall
 from aos_mcp.kernel import journal, table
 from aos_mcp.kernel.machine import Machine
-from aos_mcp.ports import Progress, Transaction
+from aos_mcp.ports import Deliver, Progress, Transaction
 
 R = TypeVar("R", bound=BaseModel)
 T = TypeVar("T")
@@ -47,10 +48,13 @@ class Call:
     """The question that a person answered, where one was asked."""
     key: str = ""
     """Of an act: what tells a downstream that two calls of it are one; the same when a later turn makes it again."""
+    deliver: Deliver | None = None
+    """Takes the text of a model turn as it is written, where the caller wants it so."""
     fence: int = 0
     """Of an agent's turn: writes are refused when it is no longer the process's."""
     subject: str = ""
     committed: bool = False
+    _recorded: Mapping[str, object] | None = None
     _shown: str | None = None
     """The arguments as the audit log has them."""
     completion: Callable[[Transaction], BaseModel] | None = None
@@ -100,17 +104,25 @@ class Call:
 
     def intent(self) -> bytes:
         """Return the canonical form of what is asked, and why it was let through."""
-        told: dict[str, object] = {"call": self.row.name, "arguments": self.arguments}
+        told: dict[str, object] = {"call": self.row.name, "arguments": self.recorded}
         if self.allowed_by:
             told["allowed_by"] = self.allowed_by
         if self.approval:
             told["approval"] = self.approval
         return json.dumps(told, sort_keys=True, ensure_ascii=False).encode()
 
+    @property
+    def recorded(self) -> Mapping[str, object]:
+        """The arguments as journal and audit log hold them."""
+        if self._recorded is None:
+            digested = self.row.digested
+            self._recorded = {n: _digest(v) if n in digested else v for n, v in self.arguments.items()}
+        return self._recorded
+
     def entry(self, outcome: str, detail: str = "") -> AuditEntry:
         """Make this call's audit entry: `detail`, and the arguments, in brief."""
         if self._shown is None:
-            self._shown = brief(self.arguments, self.machine.redact)
+            self._shown = brief(self.recorded, self.machine.redact)
         text = f"{self.machine.redact(detail)} {self._shown}" if detail else self._shown
         return AuditEntry(
             at=self.machine.clock.now(),
@@ -160,9 +172,14 @@ def brief(arguments: Mapping[str, object], redact: Callable[[str], str]) -> str:
     return json.dumps(shown, ensure_ascii=False)
 
 
+def _digest(value: object) -> Mapping[str, object]:
+    body = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode(errors="surrogatepass")
+    return {"sha256": hashlib.sha256(body).hexdigest(), "size_bytes": len(body)}
+
+
 def actor(caller: Caller) -> str:
     """Name a caller in the audit log."""
-    if caller.kind is CallerKind.AGENT:
+    if caller.pid is not None:
         return str(caller.pid)
     return f"{caller.kind}:{caller.principal}" if caller.kind is not CallerKind.KERNEL else "kernel"
 

@@ -28,7 +28,7 @@ from aos_mcp.kernel import journal, table
 from aos_mcp.kernel.approvals import approve
 from aos_mcp.kernel.call import Call
 from aos_mcp.kernel.machine import Machine
-from aos_mcp.ports import Progress, Transaction
+from aos_mcp.ports import Deliver, Progress, Transaction
 from aos_mcp.security.policy import Action, Allow, Deny, decide
 
 logger = logging.getLogger(__name__)
@@ -69,10 +69,11 @@ class Gate:
         progress: Progress | None = None,
         process: Process | None = None,
         request_id: str | None = None,
+        deliver: Deliver | None = None,
     ) -> BaseModel:
         """Make one call.
 
-        `process` is the calling agent's row, whose turn is under way; None for hosts.
+        `process` is the calling agent's row, whose turn is under way, or the calling guest's; None for hosts.
 
         Raises:
             AosError: the call was refused or failed; nothing half-done remains.
@@ -89,6 +90,7 @@ class Gate:
             arguments=arguments,
             progress=progress,
             request_id=request_id,
+            deliver=deliver,
             fence=process.fence if process is not None else 0,
         )
         outcome = "ok"
@@ -143,7 +145,8 @@ class Gate:
             return
         if isinstance(decision, Deny):
             raise Denied(f"{action.tool} is denied: {decision.reason}.", "Work without it; the operator sets rules.")
-        call.approval = await approve(call, action, process)
+        # A program that came in through the gateway asks for itself again: it has no turn that could wait.
+        call.approval = await approve(call, action, process if call.caller.kind is CallerKind.AGENT else None)
 
     def _action(self, call: Call, process: Process | None) -> Action:
         tool, effect, read_only = call.row.name, call.row.effect, call.row.effect is EffectClass.PURE
@@ -296,6 +299,8 @@ class Gate:
 
 def is_audience(row: Syscall, caller: Caller) -> bool:
     """Tell whether a call exists for this caller. One for hosts does for agents too: it is refused with a reason."""
+    if row.audience is Audience.GUESTS or caller.kind is CallerKind.GUEST:
+        return row.audience is Audience.GUESTS and caller.kind is CallerKind.GUEST
     if row.audience is Audience.AGENTS:
         return caller.kind is CallerKind.AGENT
     if row.audience is Audience.OPERATORS:

@@ -21,7 +21,7 @@ from aos_mcp.kernel import journal
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.kernel.model_call import KEPT, ModelCall, Preempted, is_worth_keeping
 from aos_mcp.kernel.retry import Verdict
-from aos_mcp.ports import LanguageModel, Transaction
+from aos_mcp.ports import Deliver, LanguageModel, Transaction
 
 STEPS_LOOKED_AT = 16
 
@@ -61,7 +61,7 @@ class Generation:
         """Tokens of the last prompt, as we count."""
         return self._call.counted.plain
 
-    async def run(self, prompt: Prompt, *, process: Process | None) -> Completion:
+    async def run(self, prompt: Prompt, *, process: Process | None, deliver: Deliver | None = None) -> Completion:
         """Return the whole answer. `process` is the agent's; a call without one has no journal to go on from.
 
         Its usage is that of all its pieces together; those before the last are settled already.
@@ -77,7 +77,7 @@ class Generation:
         while True:
             self._call = self._make(times=times)
             try:
-                completion = await self._call.run(_from(prompt, text), process=process)
+                completion = await self._call.run(_from(prompt, text), process=process, deliver=deliver)
             except Preempted as cut:
                 times += 1
                 self._before += self._call.charged

@@ -15,11 +15,12 @@ from pydantic import BaseModel
 
 from aos_mcp.abi.audit import AuditHead
 from aos_mcp.abi.budget import WORKSPACE_ACCOUNT, Account
-from aos_mcp.abi.capability import Caller
+from aos_mcp.abi.capability import Caller, CallerKind
 from aos_mcp.abi.errors import AosError
 from aos_mcp.abi.event import Event
 from aos_mcp.abi.limits import SHUTDOWN_S
 from aos_mcp.abi.settings import Settings
+from aos_mcp.kernel import guests, table
 from aos_mcp.kernel.budget import as_budget
 from aos_mcp.kernel.calls.handlers import HANDLERS
 from aos_mcp.kernel.calls.scheduling import policy_on_record
@@ -32,7 +33,7 @@ from aos_mcp.kernel.pins import run_pins
 from aos_mcp.kernel.recovery import recover
 from aos_mcp.kernel.schedules import run_schedules
 from aos_mcp.kernel.sealer import run_sealer, seal_all
-from aos_mcp.ports import Progress, Transaction
+from aos_mcp.ports import Deliver, Progress, Transaction
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +80,24 @@ class Kernel:
     def anchor(self) -> AuditHead | None:
         """The newest signed head of the audit log, None while there is none."""
         return self._machine.anchor
+
+    async def guest_call(
+        self, secret: str, name: str, arguments: Mapping[str, object], *, deliver: Deliver | None = None
+    ) -> BaseModel:
+        """Make one call for the program that holds a key, as the process the key was issued for.
+
+        Raises:
+            KeyRefused: the key opens nothing.
+            AosError: the call was refused or failed.
+        """
+        guest = await self._machine.store.read(lambda tx: guests.admit(tx, secret))
+        caller = Caller(kind=CallerKind.GUEST, principal=guest.owner, pid=guest.pid, host=guest.name)
+        try:
+            with guests.under_way(self._machine, guest.pid):
+                return await self._gate.syscall(caller, name, arguments, process=guest, deliver=deliver)
+        except table.Superseded:
+            pass
+        raise guests.KeyRefused(f"{guest.pid} ended or was stopped just now.", "Look at it with: aos ps.")
 
     def listen(self) -> AbstractContextManager[MemoryObjectReceiveStream[Event]]:
         """Give the events published from now on. A listener that lags loses some, and nothing by it."""

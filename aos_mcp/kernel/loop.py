@@ -214,8 +214,6 @@ class Loop:
             return table.end(tx, process, now=machine.clock.now(), code=code, reason=reason)
 
         process = await machine.store.write(work)
-        scope = machine.running.get(pid)
-        if scope is not None:
-            scope.cancel()
+        machine.cut(pid)
         if process is not None:
             machine.process_changed(process)

@@ -81,6 +81,8 @@ class Machine:
     """Of those, the ones that have yet to come to their provider's lane, with the provider."""
     alive: dict[Pid, float] = field(default_factory=dict)
     """Monotonic time of each running process's last sign of life."""
+    guests: dict[Pid, set[anyio.CancelScope]] = field(default_factory=dict)
+    """Calls that programs outside the kernel have under way."""
     quiesced: Counter[Pid] = field(default_factory=Counter)
     """Processes not to be picked just now: a checkpoint wants them at a turn boundary."""
     unsaved: dict[Pid, int] = field(default_factory=dict)
@@ -141,6 +143,12 @@ class Machine:
         """Have the loop look at the queue it knows: there is a place for somebody, though nobody moved."""
         if self.backlog:
             self.ready.set()
+
+    def cut(self, pid: Pid) -> None:
+        """End what a process does just now: its turn, or a guest's calls."""
+        scope = self.running.get(pid)
+        for each in (*self.guests.get(pid, ()), *([scope] if scope is not None else ())):
+            each.cancel()
 
     def process_changed(self, process: Process, detail: str = "") -> None:
         """Publish that a process moved, and have the loop look at the queue."""

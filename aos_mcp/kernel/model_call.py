@@ -35,7 +35,7 @@ from aos_mcp.kernel.paging import tools_digest
 from aos_mcp.kernel.preemption import LITTLE_TOKENS, UnderWay
 from aos_mcp.kernel.retry import GiveUp, Verdict, Wait, counted, judge
 from aos_mcp.kernel.scheduler import OVERDUE_S
-from aos_mcp.ports import LanguageModel, Transaction
+from aos_mcp.ports import Deliver, LanguageModel, Transaction
 
 SETTLE_S = 10.0
 NATIVE_PRIORITY = {SchedClass.INTERACTIVE: 0, SchedClass.NORMAL: 50, SchedClass.BATCH: 100}
@@ -102,8 +102,10 @@ class ModelCall:
         """The budget has room for sending the prompt once more."""
         self._under_way: UnderWay | None = None
 
-    async def run(self, prompt: Prompt, *, process: Process | None) -> Completion:
+    async def run(self, prompt: Prompt, *, process: Process | None, deliver: Deliver | None = None) -> Completion:
         """Reserve, wait for a place in the lane, and make the call. A failed call is settled before this raises.
+
+        `deliver` is given the text as it is written.
 
         Raises:
             BudgetExhausted: before anything was sent.
@@ -118,7 +120,7 @@ class ModelCall:
         kept = False
         started = machine.clock.monotonic()
         try:
-            completion = await self._generate(prompt, process)
+            completion = await self._generate(prompt, process, deliver)
             outcome = "ok"
         except ModelError as error:
             outcome, used, body = error.fault, self._used(error.output_tokens), self._broken_off(error)
@@ -137,7 +139,7 @@ class ModelCall:
         self._answered, self._replayed = completion.usage, completion.replayed
         return completion
 
-    async def _generate(self, prompt: Prompt, process: Process | None) -> Completion:
+    async def _generate(self, prompt: Prompt, process: Process | None, deliver: Deliver | None) -> Completion:
         machine = self._machine
         demand = Demand(
             order=self._order,
@@ -152,7 +154,7 @@ class ModelCall:
                 seat = await lane.enter_async_context(machine.admission.seat(self._model.name, demand))
             self._sent = True
             try:
-                seat.completion = await self._stream(prompt, process)
+                seat.completion = await self._stream(prompt, process, deliver)
             except ModelError as error:
                 seat.error, self.verdict = error, self._judged(error)
                 if isinstance(self.verdict, Wait) and self.verdict.park:
@@ -163,7 +165,7 @@ class ModelCall:
             return seat.completion
         raise AssertionError("the lane never swallows what a call raises")
 
-    async def _stream(self, prompt: Prompt, process: Process | None) -> Completion:
+    async def _stream(self, prompt: Prompt, process: Process | None, deliver: Deliver | None) -> Completion:
         """Be on the wire, and on the list of those who may be asked to give their place away."""
         admission, name, now = self._machine.admission, self._model.name, self._machine.clock.now()
         with anyio.CancelScope() as scope:
@@ -174,21 +176,22 @@ class ModelCall:
                 continues=self._info.continues,
                 may_pay=self._may_resend,
                 times=self._times,
-                plain=prompt.output_schema is None,
+                # What somebody reads as it is written can be gone on with, and not be written again.
+                plain=prompt.output_schema is None and (deliver is None or self._info.continues),
                 cut=scope.cancel,
             )
             with admission.under_way(name, one):
-                completion = await self._in_time(prompt, process)
+                completion = await self._in_time(prompt, process, deliver)
             whole = count(prompt.continuing) + completion.usage.output_tokens if prompt.continuing else None
             admission.lengths.learn(self._kind, name, whole or completion.usage.output_tokens)
             return completion
         raise Preempted("".join(self._written))
 
-    async def _in_time(self, prompt: Prompt, process: Process | None) -> Completion:
+    async def _in_time(self, prompt: Prompt, process: Process | None, deliver: Deliver | None) -> Completion:
         try:
             with anyio.fail_after(MODEL_CALL_S):
                 sent = replace(prompt, native_priority=NATIVE_PRIORITY[SchedClass(int(self._order[0]))])
-                return await self._model.complete(sent, Hearing(self, process))
+                return await self._model.complete(sent, Hearing(self, process, deliver))
         except TimeoutError:
             raise ModelError(
                 ModelFault.TRANSPORT,
@@ -267,12 +270,14 @@ class ModelCall:
             )
         return replace(prompt, max_output_tokens=output)
 
-    def hear(self, text: str, process: Process | None) -> None:
+    def hear(self, text: str, process: Process | None, deliver: Deliver | None) -> None:
         """Take a piece of the answer, and show it to whoever follows the process."""
         self._paced(text)
         if not text:
             return
         self._written.append(text)
+        if deliver is not None:
+            deliver(text)
         if process is not None:
             self._machine.sign_of_life(process.pid)
             self._machine.bus.publish(
@@ -355,10 +360,11 @@ class Hearing:
 
     call: ModelCall
     process: Process | None
+    deliver: Deliver | None
 
     def __call__(self, text: str) -> None:
         """See `ports.Deliver`."""
-        self.call.hear(text, self.process)
+        self.call.hear(text, self.process, self.deliver)
 
     def used(self, usage: Usage) -> None:
         """See `ports.Metered.used`."""

@@ -27,11 +27,12 @@ async def recover(machine: Machine) -> int:
     await machine.store.write(lambda tx: _charge_open_reservations(tx, machine.clock.now()))
     await machine.store.write(partial(_settle_hosts, now=machine.clock.now()))
     machine.alarm = await machine.store.read(_next_alarm)
-    leased = [process.pid for process in await machine.store.read(lambda tx: tx.process_leased())]
+    found = await machine.store.read(lambda tx: tx.process_leased())
+    leased, taken = [process.pid for process in found], sum(not process.guest for process in found)
     for start in range(0, len(leased), RECOVERED_PER_COMMIT):
         some = leased[start : start + RECOVERED_PER_COMMIT]
         await machine.store.write(partial(_take_over_all, machine=machine, pids=some))
-    return len(leased)
+    return taken
 
 
 def _next_alarm(tx: Transaction) -> float:
@@ -73,6 +74,9 @@ def take_over(tx: Transaction, machine: Machine, pid: Pid) -> None:
     if process is None or process.state not in {ProcessState.RUNNING, ProcessState.BLOCKED}:
         return
     now = machine.clock.now()
+    if process.guest:  # its program goes on calling; only the calls under way were lost
+        journal.abandon(tx, process.pid, process.fence, now)
+        return
     fenced = table.transition(
         tx,
         process,

@@ -72,9 +72,9 @@ def request_body(model: str, prompt: Prompt, quirks: Quirks) -> JsonObject:
         body["system"] = [{"type": "text", "text": system}]
     if tools:
         body["tools"] = tools
+    more = dict(extra_body(prompt, quirks))
     if prompt.temperature is not None:
-        body["temperature"] = prompt.temperature
-    more = extra_body(prompt, quirks)
+        more["temperature"] = prompt.temperature  # the SDK has no argument for it any more
     if more:
         body["extra_body"] = more
     body["messages"], marked = _messages(model, prompt, quirks)

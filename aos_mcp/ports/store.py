@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 from aos_mcp.abi.approval import Approval, ApprovalState, Grant
 from aos_mcp.abi.audit import AuditEntry, AuditHead, AuditRecord
 from aos_mcp.abi.budget import Account, Reservation, Usage
+from aos_mcp.abi.guest import GuestKey
 from aos_mcp.abi.handle import Digest, PageId, Pid
 from aos_mcp.abi.journal import Checkpoint, Step
 from aos_mcp.abi.message import Message
@@ -79,7 +80,7 @@ class Transaction(QueueTransaction, Protocol):
         ...
 
     def process_leased(self) -> list[Process]:
-        """Return the RUNNING and BLOCKED rows that somebody has a lease of."""
+        """Return the RUNNING and BLOCKED rows that somebody has a lease of, and guests, which nobody has one of."""
         ...
 
     def process_alarm(self) -> float | None:
@@ -96,6 +97,27 @@ class Transaction(QueueTransaction, Protocol):
 
     def race_rivals(self, pid: Pid) -> list[Pid]:
         """Return the others in a process's race; none where it is in none."""
+        ...
+
+    # Guests
+    def guest_key_insert(self, key: GuestKey) -> None:
+        """Add a key. Raises Conflict for a known key or digest."""
+        ...
+
+    def guest_key_put(self, key: GuestKey) -> None:
+        """Replace when a key was revoked; nothing else of it changes."""
+        ...
+
+    def guest_key_get(self, key_id: str) -> GuestKey | None:
+        """Return the key."""
+        ...
+
+    def guest_key_by_digest(self, digest: str) -> GuestKey | None:
+        """Return the key with this digest, revoked or not."""
+        ...
+
+    def guest_key_list(self, *, owner: str, pid: Pid | None = None, limit: int) -> list[GuestKey]:
+        """Return the keys of an owner's guests, or of one of them, newest first."""
         ...
 
     # Budgets

@@ -139,7 +139,7 @@ def _escape(character: str) -> str:
 
 
 def _beyond_rights(action: Action, rights: Rights | None) -> Deny | None:
-    if action.caller_kind is not CallerKind.AGENT:
+    if action.caller_kind not in {CallerKind.AGENT, CallerKind.GUEST}:
         return None
     if rights is None:
         return Deny(reason="the agent has no rights")

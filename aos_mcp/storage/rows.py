@@ -9,6 +9,7 @@ from aos_mcp.abi.approval import Approval, ApprovalState, Grant
 from aos_mcp.abi.audit import AuditEntry, AuditHead, AuditRecord
 from aos_mcp.abi.budget import Account, Budget, Reservation, Usage
 from aos_mcp.abi.capability import IsolationLevel, Rights
+from aos_mcp.abi.guest import GuestKey
 from aos_mcp.abi.journal import Checkpoint, EffectClass, Step, StepState
 from aos_mcp.abi.message import Message
 from aos_mcp.abi.mount import Pin, PinState
@@ -82,6 +83,7 @@ def process_values(process: Process) -> Values:
         "blocked_s": process.blocked_s,
         "preempted": process.preempted,
         "wasted_tokens": process.wasted_tokens,
+        "guest": process.guest,
     }
 
 
@@ -127,6 +129,29 @@ def process_from(row: Row) -> Process:
         blocked_s=row["blocked_s"],
         preempted=row["preempted"],
         wasted_tokens=row["wasted_tokens"],
+        guest=bool(row["guest"]),
+    )
+
+
+def guest_key_values(key: GuestKey) -> Values:
+    """Lay a key out in columns."""
+    return {
+        "key_id": key.key_id,
+        "digest": key.digest,
+        "pid": key.pid,
+        "created_at": key.created_at,
+        "revoked_at": key.revoked_at,
+    }
+
+
+def guest_key_from(row: Row) -> GuestKey:
+    """Read a key."""
+    return GuestKey(
+        key_id=row["key_id"],
+        digest=row["digest"],
+        pid=row["pid"],
+        created_at=row["created_at"],
+        revoked_at=row["revoked_at"],
     )
 
 

@@ -17,6 +17,7 @@ from aos_mcp.abi.approval import Approval, ApprovalState, Grant
 from aos_mcp.abi.audit import AuditEntry, AuditHead, AuditRecord
 from aos_mcp.abi.budget import Account, Reservation, Usage
 from aos_mcp.abi.errors import AosError, Conflict, LimitExceeded, NotFound, Unavailable
+from aos_mcp.abi.guest import GuestKey
 from aos_mcp.abi.handle import Digest, PageId, Pid
 from aos_mcp.abi.journal import Checkpoint, Step
 from aos_mcp.abi.limits import PAGE_LINEAGE_MAX, PROCESS_DEPTH_MAX, SEARCH_TEXT_CHARS_MAX
@@ -131,6 +132,27 @@ class StoreTransaction(NoteTransaction, QueueTransaction):
 
     def race_rivals(self, pid: Pid) -> list[Pid]:
         return [Pid(row["pid"]) for row in self._at.all("racer_rivals", {"pid": pid})]
+
+    # Guests
+
+    def guest_key_insert(self, key: GuestKey) -> None:
+        self._at.execute("guest_key_insert", rows.guest_key_values(key))
+
+    def guest_key_put(self, key: GuestKey) -> None:
+        if not self._at.execute("guest_key_put", rows.guest_key_values(key)):
+            raise _missing("key", key.key_id)
+
+    def guest_key_get(self, key_id: str) -> GuestKey | None:
+        row = self._at.one("guest_key_get", {"key_id": key_id})
+        return rows.guest_key_from(row) if row else None
+
+    def guest_key_by_digest(self, digest: str) -> GuestKey | None:
+        row = self._at.one("guest_key_by_digest", {"digest": digest})
+        return rows.guest_key_from(row) if row else None
+
+    def guest_key_list(self, *, owner: str, pid: Pid | None = None, limit: int) -> list[GuestKey]:
+        found = self._at.all("guest_key_list", {"owner": owner, "pid": pid, "limit": limit})
+        return [rows.guest_key_from(row) for row in found]
 
     # Budgets
 

@@ -12,6 +12,7 @@ import anyio
 from aos_mcp.abi.approval import ApprovalState, Grant
 from aos_mcp.abi.budget import Reservation, Usage
 from aos_mcp.abi.errors import AosError, Conflict, NotFound
+from aos_mcp.abi.guest import GuestKey
 from aos_mcp.abi.handle import Digest, Pid
 from aos_mcp.abi.journal import Step, StepState
 from aos_mcp.abi.message import HOST
@@ -495,6 +496,35 @@ async def decisions_pins_and_facts_are_replaced(open_store: OpenStore) -> None:
         assert await store.read(lambda tx: tx.fact_get("other")) is None
 
 
+async def a_key_is_found_by_its_digest_and_revoked_once_and_for_all(open_store: OpenStore) -> None:
+    """Keys are told apart by id and digest, and listed for their guest's owner alone, newest first."""
+    first = GuestKey(key_id="gk_1", digest="d1", pid=Pid("p_1"), created_at=AT)
+    second = GuestKey(key_id="gk_2", digest="d2", pid=Pid("p_2"), created_at=AT + 1)
+    async with open_store() as store:
+
+        def insert(tx: Transaction) -> None:
+            tx.process_insert(replace(a_process("p_1"), guest=True))
+            tx.process_insert(replace(a_process("p_2"), guest=True))
+            tx.process_insert(replace(a_process("p_3", owner="other"), guest=True))
+            tx.guest_key_insert(first)
+            tx.guest_key_insert(second)
+            tx.guest_key_insert(replace(first, key_id="gk_3", digest="d3", pid=Pid("p_3")))
+
+        await store.write(insert)
+        with refused(Conflict):
+            await store.write(lambda tx: tx.guest_key_insert(replace(first, key_id="gk_4")))
+        assert await store.read(lambda tx: tx.guest_key_by_digest("d1")) == first
+        assert await store.read(lambda tx: tx.guest_key_by_digest("d4")) is None
+        assert await store.read(lambda tx: tx.guest_key_list(owner=OWNER, limit=9)) == [second, first]
+        assert await store.read(lambda tx: tx.guest_key_list(owner=OWNER, pid=Pid("p_1"), limit=9)) == [first]
+        assert await store.read(lambda tx: tx.guest_key_list(owner=OWNER, limit=1)) == [second]
+        revoked = replace(first, revoked_at=AT + 2)
+        await store.write(lambda tx: tx.guest_key_put(revoked))
+        assert await store.read(lambda tx: tx.guest_key_get("gk_1")) == revoked
+        with refused(NotFound):
+            await store.write(lambda tx: tx.guest_key_put(replace(first, key_id="gk_9")))
+
+
 RECORD_CHECKS: tuple[Check, ...] = (
     processes_read_back_as_written,
     a_known_pid_or_key_is_refused,
@@ -515,4 +545,5 @@ RECORD_CHECKS: tuple[Check, ...] = (
     checkpoints_are_newest_first,
     a_question_is_found_by_what_it_asks,
     decisions_pins_and_facts_are_replaced,
+    a_key_is_found_by_its_digest_and_revoked_once_and_for_all,
 )

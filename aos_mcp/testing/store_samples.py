@@ -85,6 +85,7 @@ def a_full_process(pid: str) -> Process:
         lease_holder="node-a",
         lease_until=AT + 15,
         idempotency_key="key-1",
+        guest=True,
         forked_from="c_1",
         created_at=AT,
         updated_at=AT + 2,

@@ -19,7 +19,7 @@ from starlette.datastructures import Headers
 
 from aos_mcp.abi.errors import Invalid
 from aos_mcp.daemon import read_status
-from aos_mcp.web import Endpoint, admit, refuse
+from aos_mcp.endpoint import Endpoint, admit, refuse
 from tests.surface.conftest import COMMAND, ERAS, end_daemon
 
 TOKEN = "a-token-of-some-length"

@@ -66,7 +66,7 @@ async def _part(call: Call, part: ContentPart) -> Attachment | str:
         page_id = part.page_id
         return await call.read(lambda tx: pages.readable(tx, find_page(tx, call, page_id)))
     if part.data is not None:
-        return recognized(_decoded(part.data), "")
+        return recognized(decoded(part.data), "")
     assert part.file is not None, "one of the four is given"
     return recognized(await _read(call, part.file), PurePosixPath(part.file).name)
 
@@ -79,7 +79,8 @@ async def _read(call: Call, path: str) -> bytes:
     return await anyio.to_thread.run_sync(lambda: read(process.workspace, path, limit=limit))
 
 
-def _decoded(text: str) -> bytes:
+def decoded(text: str) -> bytes:
+    """Return what base64 holds. Raises Invalid."""
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

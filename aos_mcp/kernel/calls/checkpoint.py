@@ -32,6 +32,8 @@ async def checkpoint(call: Call, args: a.CheckpointArgs) -> r.CheckpointResult:
     """Save a process as it is at a turn boundary: journal position, context, files."""
     machine = call.machine
     process = await call.read(lambda tx: call.find(tx, args.pid))
+    if process.guest:
+        raise Conflict(f"{process.pid} keeps its conversation itself.", "There is nothing of it here to save.")
     async with _at_boundary(call, process.pid):
         manifest = await files.snapshot(machine, process.pid, process.workspace)
         name = machine.entropy.handle("ck_")

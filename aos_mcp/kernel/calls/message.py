@@ -51,4 +51,6 @@ def _recipient(tx: Transaction, call: Call, to: str) -> str:
         target = found
     if target.state is ProcessState.EXITED:
         raise Conflict(f"{target.pid} has ended.", "Its result is in wait_agent.")
+    if target.guest:
+        raise Conflict(f"{target.pid} is a program of its own, which reads no messages.", "Speak to it yourself.")
     return target.pid

@@ -24,7 +24,7 @@ from aos_mcp.kernel.generation import Generation
 from aos_mcp.kernel.model_call import order_of
 from aos_mcp.kernel.retry import GiveUp, Next, chain_of, counted
 from aos_mcp.kernel.schema_check import check_schema, misfit
-from aos_mcp.ports import Transaction
+from aos_mcp.ports import Deliver, Transaction
 
 OUTPUT_TOKENS_DEFAULT = 4_096
 
@@ -33,12 +33,12 @@ async def complete(call: Call, args: a.CompleteArgs) -> r.CompleteResult:
     """Make one call in its provider's lane, under the caller's budget; with a schema, one repair turn."""
     if (args.prompt is None) == (args.messages is None):
         raise Invalid("complete takes either prompt or messages.", "Give exactly one of the two.")
-    chain = chain_of(args.model) if args.model is not None else await _default(call)
+    chain = chain_of(args.model) if args.model is not None else await models_of(call)
     if args.model is not None:
         for name in chain:
             check_model(call, name)
     prompt, order = await _prompt(call, args), order_of(sched_class(args.priority), call.now)
-    one, completion = await _patiently(call, chain, prompt, order)
+    one, completion = await patiently(call, chain, prompt, order)
     if prompt.output_schema is None:
         result = _result(completion, text=completion.reply.text)
         # What was used is settled in the very transaction that puts the call on record.
@@ -51,7 +51,7 @@ async def complete(call: Call, args: a.CompleteArgs) -> r.CompleteResult:
         said = Turn(role="assistant", text=completion.reply.text or "(nothing)")
         turns = (*prompt.turns, said, Turn(role="user", text=again))
         first = completion.usage
-        one, completion = await _patiently(call, chain, replace(prompt, turns=turns, turn=1), order)
+        one, completion = await patiently(call, chain, replace(prompt, turns=turns, turn=1), order)
         await call.machine.store.write(partial(one.settle, completion=completion))
         completion = replace(completion, usage=first + completion.usage)
         answer, problem = _parse(completion.reply, prompt.output_schema)
@@ -63,7 +63,8 @@ async def complete(call: Call, args: a.CompleteArgs) -> r.CompleteResult:
     return _result(completion, answer=answer)
 
 
-async def _default(call: Call) -> tuple[str, ...]:
+async def models_of(call: Call) -> tuple[str, ...]:
+    """Return the caller's own chain of models: a process's, or the default."""
     if call.caller.pid is not None:
         own = await call.read(call.own)
         return (own.model, *own.fallbacks)
@@ -93,13 +94,22 @@ def _settled(tx: Transaction, *, one: Generation, completion: Completion, result
     return result
 
 
-async def _patiently(
-    call: Call, chain: Sequence[str], prompt: Prompt, order: tuple[float, ...]
+async def patiently(
+    call: Call, chain: Sequence[str], prompt: Prompt, order: tuple[float, ...], *, deliver: Deliver | None = None
 ) -> tuple[Generation, Completion]:
     """Make one call, and again after faults that waiting may cure, or on the next model of the chain.
 
     Each try has the place in the queue that the first one had. The call that was answered is the caller's to settle.
+    `deliver` is given the text as it is written; once it was given any, nothing is tried again: the next try's text
+    would be another one.
     """
+    delivered: list[str] = []
+
+    def pass_on(text: str) -> None:
+        if deliver is not None:
+            delivered.append(text)
+            deliver(text)
+
     machine, account = call.machine, call.caller.pid or WORKSPACE_ACCOUNT
     gives_up_at, rest, faults = machine.clock.now() + COMPLETE_PATIENCE_S, list(chain), 0
     while True:
@@ -122,10 +132,10 @@ async def _patiently(
             has_next=has_next,
         )
         try:
-            return one, await one.run(prompt, process=None)
+            return one, await one.run(prompt, process=None, deliver=pass_on)
         except ModelError as error:
             now, verdict = machine.clock.now(), one.verdict
-            if isinstance(verdict, GiveUp) or now >= gives_up_at:
+            if delivered or isinstance(verdict, GiveUp) or now >= gives_up_at:
                 raise
             if isinstance(verdict, Next):
                 rest, faults = rest[1:], 0

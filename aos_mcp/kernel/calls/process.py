@@ -26,7 +26,7 @@ from aos_mcp.abi.limits import (
 from aos_mcp.abi.message import HOST
 from aos_mcp.abi.page import PageKind
 from aos_mcp.abi.process import ExitCode, Process, ProcessState, Signal, sched_class
-from aos_mcp.kernel import budget, dependents, journal, pages, table
+from aos_mcp.kernel import budget, dependents, guests, journal, pages, table
 from aos_mcp.kernel.blocking import blocked, refuse_when_finishing
 from aos_mcp.kernel.call import Call, caller_pid, check_model
 from aos_mcp.kernel.calls import views
@@ -203,6 +203,8 @@ def open_account(
     above = process.parent or payer
     available = budget.left_of_chain(tx.account_chain(above))
     default = budget.as_budget(call.machine.settings.budget)
+    if process.guest:  # it has no task to be done with, so no number of turns and no time that would be enough
+        default = Budget(microusd=default.microusd, tokens=default.tokens)
     limit = budget.within(asked, default, available)
     budget.check_alive(limit, asked)
     tx.process_insert(process)
@@ -394,7 +396,11 @@ def _send(tx: Transaction, call: Call, target: Process, args: a.SignalArgs) -> P
     active = target.state in {ProcessState.RUNNING, ProcessState.BLOCKED}
     if args.signal is Signal.KILL:
         moved = table.end(tx, target, now=now, code=ExitCode.KILLED, reason=reason)
-        call.after.append(lambda: _cut(call, target.pid))
+        call.after.append(lambda: call.machine.cut(target.pid))
+    elif target.guest:
+        moved = guests.signalled(tx, target, args.signal, now=now, reason=reason)
+        if moved.state is ProcessState.EXITED:
+            call.after.append(lambda: call.machine.cut(target.pid))
     elif args.signal is Signal.CONT and target.state is ProcessState.STOPPED:
         moved = table.transition(tx, target, ProcessState.READY, now=now)
     elif args.signal is Signal.CONT:
@@ -415,12 +421,6 @@ def _send(tx: Transaction, call: Call, target: Process, args: a.SignalArgs) -> P
         moved = tx.process_put(replace(target, pending=Signal.TERM, exit_reason=reason, wake_at=None))
     call.after.append(lambda: call.machine.process_changed(moved))
     return moved
-
-
-def _cut(call: Call, pid: Pid) -> None:
-    scope = call.machine.running.get(pid)
-    if scope is not None:
-        scope.cancel()
 
 
 async def exit_(call: Call, args: a.ExitArgs) -> r.ExitResult:

@@ -3,12 +3,12 @@ INSERT INTO process (
     pid, parent, program, owner, name, agent, state, model, fallbacks, priority, depth, rights, workspace, step, position,
     waiting_for, pending, finishing, faults, wake_at, exit_code, exit_reason, result, fence, version, lease_holder,
     lease_until, idempotency_key, forked_from, created_at, updated_at, ended_at, since, ready_at, waiting_s, running_s,
-    blocked_s, preempted, wasted_tokens
+    blocked_s, preempted, wasted_tokens, guest
 ) VALUES (
     :pid, :parent, :program, :owner, :name, :agent, :state, :model, :fallbacks, :priority, :depth, :rights, :workspace, :step,
     :position, :waiting_for, :pending, :finishing, :faults, :wake_at, :exit_code, :exit_reason, :result, :fence,
     :version, :lease_holder, :lease_until, :idempotency_key, :forked_from, :created_at, :updated_at, :ended_at, :since,
-    :ready_at, :waiting_s, :running_s, :blocked_s, :preempted, :wasted_tokens
+    :ready_at, :waiting_s, :running_s, :blocked_s, :preempted, :wasted_tokens, :guest
 );
 
 -- name: process_get
@@ -29,7 +29,7 @@ UPDATE process SET
     END,
     idempotency_key = :idempotency_key, forked_from = :forked_from, created_at = :created_at, updated_at = :updated_at,
     ended_at = :ended_at, since = :since, ready_at = :ready_at, waiting_s = :waiting_s, running_s = :running_s,
-    blocked_s = :blocked_s
+    blocked_s = :blocked_s, guest = :guest
 WHERE pid = :pid AND version = :version
 RETURNING version, lease_until;
 
@@ -85,8 +85,9 @@ WHERE parent = :parent AND state IN (SELECT value FROM json_each(:states));
 SELECT state, count(*) AS n FROM process GROUP BY state;
 
 -- name: process_leased
--- What has yet to start after others is blocked too, and nobody holds it.
-SELECT * FROM process WHERE state IN ('running', 'blocked') AND lease_holder IS NOT NULL ORDER BY pid;
+-- What has yet to start after others is blocked too, and nobody holds it; nor a guest, whose calls may be under way.
+SELECT * FROM process
+WHERE state IN ('running', 'blocked') AND (lease_holder IS NOT NULL OR guest = 1) ORDER BY pid;
 
 -- name: process_renew
 UPDATE process SET lease_until = max(coalesce(lease_until, :until), :until) WHERE lease_holder = :holder;

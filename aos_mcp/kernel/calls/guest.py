@@ -1,0 +1,151 @@
+"""What a guest may do: one model turn, counting a prompt, and asking which models it may name.
+
+The program keeps its own conversation; the kernel gives it the queue, the budget, the audit log and the price.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from functools import partial
+
+from aos_mcp.abi import arguments as a
+from aos_mcp.abi import guest_results as g
+from aos_mcp.abi.completion import Attachment, Completion, Prompt, ToolRequest, ToolSpec, Turn
+from aos_mcp.abi.errors import Invalid, NotFound
+from aos_mcp.abi.process import sched_class
+from aos_mcp.kernel.call import Call, check_model
+from aos_mcp.kernel.calls import views
+from aos_mcp.kernel.calls.attachments import decoded, recognized
+from aos_mcp.kernel.calls.model import OUTPUT_TOKENS_DEFAULT, models_of, patiently
+from aos_mcp.kernel.generation import Generation
+from aos_mcp.kernel.margin import MARGIN, counted_in
+from aos_mcp.kernel.model_call import order_of
+from aos_mcp.kernel.retry import chain_of
+from aos_mcp.kernel.schema_check import check_schema
+from aos_mcp.ports import Transaction
+
+REPLAY = "replay"
+
+
+async def generate(call: Call, args: a.GenerateArgs) -> g.GenerateResult:
+    """Make one model turn as the program asks for it, in its provider's lane and under the guest's budget.
+
+    A schema goes to the provider with the prompt; the program checks the answer itself, as it would anywhere.
+    """
+    chain = await _chosen(call, args.model)
+    for name in chain:
+        check_model(call, name)
+    prompt = _prompt(args.prompt, args)
+    if prompt.output_schema is not None:
+        check_schema(prompt.output_schema)
+    order = order_of(sched_class((await call.read(call.own)).priority), call.now)
+    one, completion = await patiently(call, chain, prompt, order, deliver=call.deliver)
+    result = _result(completion)
+    # What was used is settled in the very transaction that puts the call on record.
+    call.completion = partial(_settled, one=one, completion=completion, result=result)
+    return result
+
+
+def _settled(tx: Transaction, *, one: Generation, completion: Completion, result: g.GenerateResult) -> g.GenerateResult:
+    one.settle(tx, completion)
+    return result
+
+
+def _result(completion: Completion) -> g.GenerateResult:
+    reply = completion.reply
+    return g.GenerateResult(
+        text=reply.text,
+        reasoning=reply.reasoning,
+        reasoning_signature=reply.reasoning_signature,
+        requests=[
+            g.RequestRow(request_id=each.request_id, name=each.name, arguments=each.arguments)
+            for each in reply.requests
+        ],
+        stop=reply.stop,
+        usage=views.usage(completion.usage),
+        model=completion.model,
+        replayed=completion.replayed,
+    )
+
+
+async def count_tokens(call: Call, args: a.CountTokensArgs) -> g.CountTokensResult:
+    """Count a prompt as it would be reserved: an estimate that the provider's own count should not exceed."""
+    await _chosen(call, args.model)
+    return g.CountTokensResult(tokens=counted_in(_prompt(args.prompt, None)).at_most(MARGIN))
+
+
+async def list_models(call: Call, args: a.NoArgs) -> g.ModelsResult:
+    """List the names that are sure to work: the guest's own model, and what the operator gave names to."""
+    own = (await call.read(call.own)).model
+    aliases = call.machine.settings.gateway.aliases
+    plain = [name for name in aliases if not set(name) & set("*?[")]
+    return g.ModelsResult(default=own, models=list(dict.fromkeys([own, *plain, *aliases.values()])))
+
+
+async def _chosen(call: Call, asked: str) -> tuple[str, ...]:
+    known = {REPLAY, *(name for name, _ in call.machine.models.providers())}
+    name = choose(asked, call.machine.settings.gateway.aliases, known)
+    return await models_of(call) if name is None else chain_of(name)
+
+
+def choose(asked: str, aliases: Mapping[str, str], providers: set[str]) -> str | None:
+    """Return the model that is meant: an alias first, then `provider/model`; None, the guest's own, for other names.
+
+    Raises:
+        NotFound: it looks like one of the kernel's names, and the provider is not known.
+    """
+    for pattern, model in aliases.items():
+        if fnmatchcase(asked, pattern):
+            return model
+    provider, slash, _ = asked.partition("/")
+    if not slash:
+        return None
+    if provider not in providers:
+        raise NotFound(
+            f"There is no provider {provider!r}.", "Name provider/model, an alias, or any name without a slash."
+        )
+    return asked
+
+
+def _prompt(given: a.GivenPrompt, args: a.GenerateArgs | None) -> Prompt:
+    turns = tuple(_turn(turn) for turn in given.turns)
+    continuing = ""
+    if turns[-1].role == "assistant" and not turns[-1].requests:  # the beginning of the answer, for models that go on
+        continuing, turns = turns[-1].text, turns[:-1]
+    if not turns:
+        raise Invalid("The conversation has only the beginning of an answer.", "Put what the user says before it.")
+    return Prompt(
+        system=given.system,
+        turns=turns,
+        continuing=continuing,
+        tools=tuple(
+            ToolSpec(name=tool.name, description=tool.description, input_schema=json.dumps(tool.input_schema))
+            for tool in given.tools
+        ),
+        max_output_tokens=(args.max_tokens if args is not None else None) or OUTPUT_TOKENS_DEFAULT,
+        output_schema=json.dumps(args.schema_) if args is not None and args.schema_ is not None else None,
+        temperature=args.temperature if args is not None else None,
+        turn=sum(turn.role == "assistant" for turn in turns),
+    )
+
+
+def _turn(turn: a.GivenTurn) -> Turn:
+    found = [recognized(decoded(each.data), each.name) for each in turn.attachments]
+    carried = tuple(each for each in found if isinstance(each, Attachment))
+    if carried and turn.role == "assistant":
+        raise Invalid("Only what the user says carries images and files.", "Put them into a user message.")
+    return Turn(
+        role=turn.role,
+        text="\n\n".join([*(each for each in found if isinstance(each, str)), *([turn.text] if turn.text else [])]),
+        requests=tuple(
+            ToolRequest(request_id=each.request_id, name=each.name, arguments=each.arguments) for each in turn.requests
+        ),
+        request_id=turn.request_id,
+        is_error=turn.is_error,
+        reasoning=turn.reasoning,
+        reasoning_signature=turn.reasoning_signature,
+        breakpoint=turn.breakpoint,
+        attachments=carried,
+    )
