@@ -92,6 +92,7 @@ async def boot(settings: Settings, environ: Mapping[str, str], home: Path) -> As
             metrics=Metrics(),
             admission=Admission(settings.providers, clock, slice_tokens=settings.slice_tokens),
             started_at=clock.now(),
+            store_file=store,
             embedder=models.embedder(settings.search.model)
             if settings.search.embedder == "endpoint"
             else find_embedder(settings.search),

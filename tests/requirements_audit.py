@@ -1,4 +1,4 @@
-"""What is promised of the audit log. Part of `requirements`."""
+"""What is promised of the audit log and of the store's upkeep. Part of `requirements`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ LIFE = "tests/kernel/test_agent_life.py::test_"
 LOG = "tests/kernel/test_audit_log.py::test_"
 REDACT = "tests/audit/test_redact.py::test_"
 TOOLS = "tests/surface/test_tools.py::test_"
+UPKEEP = "tests/kernel/test_upkeep.py::test_"
 
 AUDIT: tuple[Requirement, ...] = (
     kept("audit-all", "6 audit", "Every call, refusals too, staged in the same transaction and chained.",
@@ -33,4 +34,19 @@ AUDIT: tuple[Requirement, ...] = (
     kept("redaction", "6 audit", "Secrets are redacted.",
          LOG + "no_key_of_any_provider_reaches_the_log_its_heads_or_its_export_by_any_path",
          LOG + "secrets_are_not_on_the_log", REDACT + "a_key_of_each_known_form_is_taken_out"),
+    kept("erasure", "6 audit", "Payloads are erased and the chain stays valid; readers are told; what is shared stays.",
+         UPKEEP + "an_agents_words_are_erased_and_the_log_and_its_digests_stay_valid",
+         UPKEEP + "what_a_fork_shares_stays_and_is_counted",
+         UPKEEP + "only_what_has_ended_is_erased_and_only_by_the_operator"),
+    kept("collection", "6 store", "What nothing names is dropped, and space is given back, while agents run.",
+         UPKEEP + "payloads_that_nothing_names_are_dropped_and_saved_files_are_not"),
+    kept("backup", "6 store", "Backup online; restore checked, refused on a live kernel, with the old file kept.",
+         UPKEEP + "a_backup_of_a_running_kernel_is_a_whole_store_and_takes_the_place_of_another",
+         UPKEEP + "a_backup_that_is_not_whole_changes_nothing",
+         COMMANDS + "the_store_is_measured_copied_shrunk_and_put_back"),
+    kept("crash-walk", "1", "Whatever callers do and whenever kernels die, money, journals, effects and log agree.",
+         "tests/crash/test_crash_sweep.py::test_whatever_callers_do_and_whenever_kernels_die_the_books_agree"),
+    kept("torn-log", "6 store", "A log torn at any byte keeps what was flushed before it, and a prefix of the rest.",
+         "tests/storage/test_torn_log.py::test_a_log_cut_anywhere_keeps_what_was_promised_and_a_prefix_of_the_rest",
+         "tests/storage/test_torn_log.py::test_a_log_with_a_flipped_byte_keeps_what_stands_before_it"),
 )  # fmt: skip

@@ -365,6 +365,18 @@ class ReadAuditArgs(Args):
     ] = None
 
 
+class BackupArgs(Args):
+    """Arguments of `backup_store`."""
+
+    path: Annotated[Text, Field(min_length=1, max_length=4_096)]
+
+
+class EraseArgs(Args):
+    """Arguments of `erase_payloads`."""
+
+    target: Annotated[str, Field(pattern=r"^(p|pg)_[a-z0-9]{1,64}$", description="an ended agent, or one page of it")]
+
+
 class ProveAuditArgs(Args):
     """Arguments of `prove_audit`."""
 

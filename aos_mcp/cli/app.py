@@ -37,6 +37,7 @@ from aos_mcp.cli import (
     replay,
     schedule,
     session,
+    store,
     timeline,
     top,
     transcript,
@@ -74,6 +75,7 @@ app.command("restore")(processes.restore)
 app.command("exec", context_settings=AFTER_DASHES)(execute.exec_)
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(audit.app, name="audit")
+app.add_typer(store.app, name="store")
 app.command("mounts")(kernel.mounts)
 app.add_typer(agents.app, name="agents")
 app.add_typer(models.app, name="models")

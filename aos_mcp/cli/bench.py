@@ -15,7 +15,7 @@ from aos_mcp.cli.failure import CliError
 
 def bench(
     name: Annotated[
-        str, typer.Argument(help="start, syscall, checkpoint, llm, schedule, paging, search, or all")
+        str, typer.Argument(help="start, syscall, journal, checkpoint, llm, schedule, paging, search, or all")
     ] = "all",
     traces: Annotated[
         Path | None, typer.Option("--traces", help="Also play this file; which forms there are is in docs/bench.md.")
@@ -34,18 +34,19 @@ def bench(
         str, typer.Option("--model-path", help="Of search: a folder with the files of all-MiniLM-L6-v2.")
     ] = "",
     peer_python: Annotated[
-        str, typer.Option("--peer-python", help="Of llm: an interpreter that has LiteLLM and LangChain installed.")
+        str, typer.Option("--peer-python", help="Of llm and journal: an interpreter that has their peers installed.")
     ] = "",
     json_: output.AsJson = False,
 ) -> None:
     """Measure and print figures, each beside a peer measured in the same run where there is one."""
     # What is measured loads the whole kernel and the SDK; no other command should pay for that.
-    from aos_mcp.bench import checkpoint, llm, paging, schedule, search, start, syscall
+    from aos_mcp.bench import checkpoint, journal, llm, paging, schedule, search, start, syscall
     from aos_mcp.bench.figures import Figure, machine
 
     known: Mapping[str, Callable[[], list[Figure]]] = {
         "start": start.run,
         "syscall": syscall.run,
+        "journal": lambda: journal.run(peer_python),
         "checkpoint": checkpoint.run,
         "llm": lambda: llm.run(peer_python),
         "schedule": lambda: schedule.run(traces if name == "schedule" else None),

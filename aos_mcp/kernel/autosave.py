@@ -34,7 +34,8 @@ async def autosave(machine: Machine, pid: Pid) -> None:
     if process is None or process.state is not ProcessState.READY:
         return
     try:
-        await _save(machine, process, settings.keep)
+        with machine.keeping(pid):
+            await _save(machine, process, settings.keep)
     except AosError as error:
         logger.warning("%s was not saved by itself: %s", pid, error)
 

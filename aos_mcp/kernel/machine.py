@@ -27,7 +27,7 @@ from aos_mcp.kernel.contexts import Contexts
 from aos_mcp.kernel.margin import Margins
 from aos_mcp.kernel.scheduler import Wait
 from aos_mcp.metrics.registry import Metrics
-from aos_mcp.ports import Clock, Embedder, Entropy, Models, Mounts, Sandbox, Store, Workspaces
+from aos_mcp.ports import Clock, Embedder, Entropy, Models, Mounts, Sandbox, Store, StoreFile, Workspaces
 
 TURN = "turn"
 """Detail of the change that a settled model call makes."""
@@ -66,6 +66,8 @@ class Machine:
     metrics: Metrics
     admission: Admission
     started_at: float
+    store_file: StoreFile | None = None
+    """The store's file, where there is one that is this kernel's to keep."""
     embedder: Embedder | None = None
     """Gives pages and queries their vectors; without one, search goes by words."""
     contexts: Contexts = field(default_factory=Contexts)
@@ -89,6 +91,8 @@ class Machine:
     """Of processes that ran a command since their files were last saved by themselves: how many turns ago."""
     quarantined: set[str] = field(default_factory=set)
     """Downstream tools whose definition changed since it was pinned."""
+    saving: Counter[Pid] = field(default_factory=Counter)
+    """Processes whose files are being saved: what is stored of them is named by nothing until the checkpoint is."""
     observed: deque[AuditEntry] = field(default_factory=deque)
     """What devices report outside of any call; the sealer puts it on the audit log."""
     anchor: AuditHead | None = None
@@ -179,6 +183,17 @@ class Machine:
             if not self.outside[pid]:
                 del self.outside[pid]
             self.sign_of_life(pid)
+
+    @contextmanager
+    def keeping(self, pid: Pid) -> Iterator[None]:
+        """Keep payloads that are named by nothing yet from being collected."""
+        self.saving[pid] += 1
+        try:
+            yield
+        finally:
+            self.saving[pid] -= 1
+            if not self.saving[pid]:
+                del self.saving[pid]
 
     def sign_of_life(self, pid: Pid) -> None:
         """Note that a running process does something."""

@@ -160,7 +160,7 @@ def begin(
     if moment.copied:
         for page in moment.copied:
             copied = replace(page, page_id=PageId(entropy.handle("pg_")), pid=forked.pid)
-            tx.page_insert(copied, _searchable(tx, page))
+            tx.page_insert(copied, pages.searchable(tx, page))
     else:
         tx.page_share(forked.pid, moment.process.pid, at=moment.stamp)
     _answer_open_requests(tx, forked, entropy, now)
@@ -184,13 +184,6 @@ def _check_left(left: Budget, asked: Budget) -> None:
                 f"It had no {name} left at that moment, and a restored agent gets what was left.",
                 f"Give it a budget of its own: budget={{{name!r}: …}}.",
             )
-
-
-def _searchable(tx: Transaction, page: Page) -> str:
-    if page.pieces:
-        return ""  # its pieces are found
-    body = journal.payload(tx, page.digest)
-    return decode_reply(body).text if page.kind is PageKind.REPLY else body.decode()
 
 
 def _answer_open_requests(tx: Transaction, forked: Process, entropy: Entropy, now: float) -> None:

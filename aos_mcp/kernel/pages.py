@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+from aos_mcp.abi.completion import Reply
 from aos_mcp.abi.handle import Digest, PageId, Pid
 from aos_mcp.abi.limits import RESULT_TOKENS_MAX
 from aos_mcp.abi.page import OUTSIDE, Page, PageKind
@@ -104,6 +105,20 @@ def _in_pieces(tx: Transaction, whole: Page, text: str) -> Page:
         )
         tx.page_insert(piece, part)
     return whole
+
+
+def said(reply: Reply) -> str:
+    """Return what a reply is searched by and counted as: its text and the calls it made."""
+    return reply.text + "".join(f"\n{request.name} {request.arguments}" for request in reply.requests)
+
+
+def searchable(tx: Transaction, page: Page) -> str:
+    """Return what a page is searched by: the text that `make` was given; of one in pieces its pieces are."""
+    if page.pieces:
+        return ""
+    body = tx.payload_get(page.digest)
+    assert body is not None, "a page names a payload that is not stored"
+    return said(decode_reply(body)) if page.kind is PageKind.REPLY else body.decode()
 
 
 def readable(tx: Transaction, page: Page) -> str:

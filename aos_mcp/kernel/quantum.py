@@ -232,7 +232,7 @@ class Quantum:
             owner=process.owner,
             kind=PageKind.REPLY,
             body=encode_reply(reply),
-            text=reply.text + "".join(f"\n{r.name} {r.arguments}" for r in reply.requests),
+            text=pages.said(reply),
             position=process.position,
             now=now,
             source=completion.model,

@@ -18,7 +18,7 @@ from aos_mcp.ports.device import (
     Sandbox,
     Workspaces,
 )
-from aos_mcp.ports.store import Store, Transaction
+from aos_mcp.ports.store import Store, StoreFile, Transaction
 
 __all__ = [
     "Clock",
@@ -32,6 +32,7 @@ __all__ = [
     "Progress",
     "Sandbox",
     "Store",
+    "StoreFile",
     "Transaction",
     "Workspaces",
 ]

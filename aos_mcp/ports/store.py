@@ -18,11 +18,12 @@ from aos_mcp.abi.page import Page, PageHit, PageKind
 from aos_mcp.abi.process import Process, ProcessState
 from aos_mcp.abi.vector import Vector
 from aos_mcp.ports.queue import QueueTransaction
+from aos_mcp.ports.upkeep import UpkeepTransaction
 
 T = TypeVar("T")
 
 
-class Transaction(QueueTransaction, Protocol):
+class Transaction(QueueTransaction, UpkeepTransaction, Protocol):
     """One atomic unit of work on the store, handed to a plain function that does no I/O of its own.
 
     Reads see the unit's own writes. `*_get` returns None for what is not there; `*_insert` raises `Conflict` when the
@@ -497,4 +498,19 @@ class Store(Protocol):
 
     async def changed(self, timeout_s: float) -> None:
         """Return when another kernel on the store may have changed something, or after `timeout_s`: only a hint."""
+        ...
+
+
+class StoreFile(Protocol):
+    """The file that holds the store, for its upkeep."""
+
+    async def backup(self, path: str) -> int:
+        """Copy the store to a new file, in one consistent state, while it is in use; return the file's bytes.
+
+        Raises Conflict when the file exists, Unavailable when it cannot be written.
+        """
+        ...
+
+    async def compact(self) -> None:
+        """Give disk space that is not used back to the file system. Raises Unavailable."""
         ...

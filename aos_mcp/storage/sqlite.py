@@ -15,7 +15,8 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -173,8 +174,15 @@ class _Queue:
 class SqliteStore:
     """`ports.Store` on one SQLite file. Made by `open_sqlite`."""
 
-    def __init__(self, writer: SqliteConnection, readers: Sequence[SqliteConnection], clock: Clock) -> None:
-        """Take over open connections."""
+    def __init__(
+        self,
+        writer: SqliteConnection,
+        readers: Sequence[SqliteConnection],
+        clock: Clock,
+        connect: Callable[[], SqliteConnection],
+    ) -> None:
+        """Take over open connections. `connect` makes one more that reads."""
+        self._connect = connect
         self._writer = writer
         self._readers = readers
         self._clock = clock
@@ -196,6 +204,14 @@ class SqliteStore:
     async def changed(self, timeout_s: float) -> None:
         """Return after `timeout_s`: one kernel has this file to itself, so nobody else changes it."""
         await self._clock.sleep_until(self._clock.now() + timeout_s)
+
+    async def backup(self, path: str) -> int:
+        """Copy the store to a file, see `ports.StoreFile`."""
+        return await anyio.to_thread.run_sync(self._copy, Path(path))
+
+    async def compact(self) -> None:
+        """Give back what is not used, see `ports.StoreFile`. Writes wait meanwhile, reads do not."""
+        await anyio.to_thread.run_sync(self._shrink, limiter=self._writing)
 
     async def serve(self) -> None:
         """Be the writer and the readers until `stop`: run what is queued, group by group, and settle every unit."""
@@ -259,6 +275,15 @@ class SqliteStore:
             with _Kept(group[-1]):
                 reader.rollback()
 
+    def _copy(self, target: Path) -> int:
+        with closing(self._connect()) as source:
+            return source.copy_to(target)
+
+    def _shrink(self) -> None:
+        self._writer.rollback()
+        for name in ("store_compact", "log_truncate"):
+            self._writer.all(name, {})
+
     def _close_connections(self) -> None:
         for reader in self._readers:
             reader.close()
@@ -277,7 +302,8 @@ async def open_sqlite(
         Unavailable: the file cannot be opened, is not a store, is damaged, or was written by a newer release.
     """
     writer, readers = await anyio.to_thread.run_sync(_open, path, clock.now(), connect)
-    store = SqliteStore(writer, readers, clock)
+    another = partial(connect, path, load_queries(QUERIES), query_only=True)
+    store = SqliteStore(writer, readers, clock, another)
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_serve, store)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from aos_mcp.abi.errors import AosError, Conflict, Internal, Invalid, LimitExceeded
+from aos_mcp.abi.errors import AosError, Conflict, Internal, Invalid, LimitExceeded, Unavailable
 from aos_mcp.abi.limits import STORE_BUSY_S
 from aos_mcp.storage.connection import DeviceFailed, Row, Value
 
@@ -192,6 +193,32 @@ class SqliteConnection:
         """Hold one state of the store until `rollback`, unless one is held already."""
         if not self._db.in_transaction:
             self._control("begin_read")
+
+    def copy_to(self, target: Path) -> int:
+        """Copy the store, which may be in use, to `target` in one consistent state; return its size in bytes.
+
+        Raises:
+            Conflict: there is such a file already.
+            Unavailable: it cannot be written.
+        """
+        part = target.with_name(f"{target.name}.part")
+        taken = Conflict(f"{target} is there already.", "Choose another name.")
+        try:
+            if target.exists():
+                raise taken
+            os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+            with closing(sqlite3.connect(part)) as copy:
+                self._db.backup(copy)
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            os.link(part, target)  # fails where somebody else made the file meanwhile
+            return target.stat().st_size
+        except FileExistsError:
+            raise taken from None
+        except (OSError, sqlite3.Error) as error:
+            raise Unavailable(f"{target} cannot be written: {error}.", "Choose a folder that has room.") from error
+        finally:
+            part.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the connection; the last one copies the log into the file."""

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from aos_mcp.abi.approval import Approval, ApprovalState, Grant
 from aos_mcp.abi.audit import AuditEntry, AuditHead, AuditRecord
@@ -31,6 +32,7 @@ from aos_mcp.storage.connection import Connection, Row
 from aos_mcp.storage.notes import NoteTransaction
 from aos_mcp.storage.queue import QueueTransaction
 from aos_mcp.storage.retrieval import Nearest
+from aos_mcp.storage.upkeep import UpkeepTransaction
 
 _CHAIN_HEIGHT_MAX = PROCESS_DEPTH_MAX + 2
 """A process at the greatest depth, its ancestors and the workspace: a longer chain is a loop."""
@@ -38,7 +40,7 @@ _LAST = 2**63 - 1
 """A stamp behind all others."""
 
 
-class StoreTransaction(NoteTransaction, QueueTransaction):
+class StoreTransaction(NoteTransaction, QueueTransaction, UpkeepTransaction):
     """One unit of work on one connection."""
 
     def __init__(self, connection: Connection, nearest: Nearest | None = None) -> None:
@@ -210,6 +212,9 @@ class StoreTransaction(NoteTransaction, QueueTransaction):
         row = self._at.one("payload_get", {"digest": digest})
         if row is None:
             return None
+        if row["erased_at"] is not None:
+            at = datetime.fromtimestamp(row["erased_at"], UTC).isoformat(" ", "seconds")
+            raise NotFound(f"The payload {digest} was erased at {at}.", "It was taken out for good; nobody has it.")
         body = packing.unpack(bytes(row["body"]), packed=bool(row["packed"]), size_bytes=row["size_bytes"])
         if body is None or hashlib.sha256(body).hexdigest() != digest:
             raise Unavailable(

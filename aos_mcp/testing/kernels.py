@@ -68,8 +68,9 @@ async def kernel_on(
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
     settings = settings or Settings()
     async with AsyncExitStack() as stack:
+        own = None
         if store is None:
-            store = await stack.enter_async_context(open_sqlite(home / "kernel.db", clock))
+            store = own = await stack.enter_async_context(open_sqlite(home / "kernel.db", clock))
         machine = Machine(
             settings=settings,
             version="test",
@@ -87,6 +88,7 @@ async def kernel_on(
             metrics=Metrics(),
             admission=Admission(settings.providers, clock, slice_tokens=settings.slice_tokens),
             started_at=clock.now(),
+            store_file=own,
             embedder=embedder,
         )
         kernel = Kernel(machine, OWNER)

@@ -34,7 +34,8 @@ def outcome(tx: Transaction) -> dict[str, Any]:
         ),
         "messages": sorted(message.text for message in tx.message_waiting("host", OWNER, limit=EVERY)),
         # A kernel that dies between an answer's claim and the act asks the person again: how often is no outcome.
-        "approvals": sorted({row.state.value for row in asked(tx)}),
+        # What became of an unknown step is asked too, and nobody answers here.
+        "approvals": sorted({row.state.value for row in asked(tx) if row.state is not ApprovalState.PENDING}),
     }
 
 
@@ -48,6 +49,7 @@ def broken(tx: Transaction, scenario: Scenario, home: Path, undisturbed: dict[st
     steps = {row.pid: tx.step_list(row.pid, limit=EVERY) for row in rows}
     return [
         *effects(scenario, ledger_of(home), [step for each in steps.values() for step in each]),
+        *questions(asked(tx), [step for each in steps.values() for step in each]),
         *consent(scenario, ledger_of(home), asked(tx)),
         *lives(rows, steps),
         *money(tx, rows, steps, deaths),
@@ -66,6 +68,12 @@ def effects(scenario: Scenario, ledger: Sequence[str], steps: Sequence[Step]) ->
     if len(missing) > unknown and not scenario.may_end_early:
         found.append(f"lost without a word: {missing}, and {unknown} steps are unknown")
     return found
+
+
+def questions(rows: Sequence[Approval], steps: Sequence[Step]) -> list[str]:
+    pending = sum(row.state is ApprovalState.PENDING for row in rows)
+    unknown = sum(step.state is StepState.UNKNOWN for step in steps)
+    return [f"{pending} questions wait, and {unknown} steps are unknown"] if pending > unknown else []
 
 
 def consent(scenario: Scenario, ledger: Sequence[str], answers: Sequence[Approval]) -> list[str]:
@@ -105,7 +113,8 @@ def money(tx: Transaction, rows: Sequence[Process], steps: dict[Any, list[Step]]
         cut = sum(step.state is StepState.FAILED for step in model)
         billed = CALL_MICROUSD * sum(step.state is StepState.DONE for step in model)
         worst = cut * (row.finishing + deaths + 1) * round(100_000 * (PRICE.written + PRICE.output))
-        if mine.turns != len(model):
+        # A call that a kill cut before it was sent gives its turn back; a crash charges it.
+        if not len(model) - cut <= mine.turns <= len(model):
             found.append(f"{row.name} was charged {mine.turns} turns and its journal has {len(model)}")
         if not billed <= mine.microusd <= billed + worst:
             found.append(f"{row.name} was charged {mine.microusd} microusd, its journal says {billed} and {cut} cut")

@@ -19,7 +19,7 @@ from aos_mcp.abi.note import ChangeKind
 from aos_mcp.abi.page import PageKind
 from aos_mcp.abi.process import ExitCode, ProcessState, Signal
 from aos_mcp.abi.scheduling import Missed
-from aos_mcp.storage import notes, queue, retrieval, schema, sqlite_connection, store
+from aos_mcp.storage import backup, notes, queue, retrieval, schema, sqlite_connection, store, upkeep
 from aos_mcp.storage.queries import load_queries
 from aos_mcp.storage.schema import load_migrations
 from aos_mcp.storage.sqlite import MIGRATIONS, QUERIES
@@ -92,7 +92,8 @@ def test_every_check_on_names_is_held_to_an_enum(built: sqlite3.Connection) -> N
 
 def test_python_and_sql_know_the_same_statements() -> None:
     source = "".join(
-        inspect.getsource(module) for module in (store, notes, queue, retrieval, schema, sqlite_connection)
+        inspect.getsource(module)
+        for module in (backup, store, notes, queue, retrieval, schema, sqlite_connection, upkeep)
     )
     source += inspect.getsource(inspect.getmodule(load_queries) or store)
     source += (Path(inspect.getfile(store)).parent / "sqlite.py").read_text("utf-8")

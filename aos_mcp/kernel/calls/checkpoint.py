@@ -35,11 +35,12 @@ async def checkpoint(call: Call, args: a.CheckpointArgs) -> r.CheckpointResult:
     if process.guest:
         raise Conflict(f"{process.pid} keeps its conversation itself.", "There is nothing of it here to save.")
     async with _at_boundary(call, process.pid):
-        manifest = await files.snapshot(machine, process.pid, process.workspace)
-        name = machine.entropy.handle("ck_")
-        row = await machine.store.write(
-            lambda tx: moment.save(tx, process.pid, name, args.label or "", manifest, call.now)
-        )
+        with machine.keeping(process.pid):
+            manifest = await files.snapshot(machine, process.pid, process.workspace)
+            name = machine.entropy.handle("ck_")
+            row = await machine.store.write(
+                lambda tx: moment.save(tx, process.pid, name, args.label or "", manifest, call.now)
+            )
     call.subject = process.pid
     return r.CheckpointResult(checkpoint_id=row.checkpoint_id, step=row.step, at=row.at)
 

@@ -23,6 +23,7 @@ from aos_mcp.kernel.calls import (
     schedules,
     scheduling,
     status,
+    upkeep,
 )
 from aos_mcp.kernel.gate import Handler
 
@@ -67,6 +68,10 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
             "list_approvals": policy.list_approvals,
             "read_audit": audit.read_audit,
             "prove_audit": audit.prove_audit,
+            "read_store": upkeep.read_store,
+            "backup_store": upkeep.backup_store,
+            "compact_store": upkeep.compact_store,
+            "erase_payloads": upkeep.erase_payloads,
             "kernel_status": status.kernel_status,
             "read_metrics": status.read_metrics,
             "set_policy": scheduling.set_policy,
