@@ -402,25 +402,6 @@ def test_a_proof_of_one_record_holds_by_the_public_key_alone_and_a_changed_one_d
     assert aos.json("audit", "prove", "999999", code=5)["error"]["code"] == "not_found"
 
 
-# The store
-
-
-def test_the_store_is_measured_copied_shrunk_and_put_back(aos: Aos, idle: Aos) -> None:
-    pid = aos.run("hello")
-    aos("wait", pid)
-    assert aos.json("store", "stats")["processes"] >= 1
-    copy = idle.home / "copy.db"
-    assert aos.json("store", "backup", str(copy))["size_bytes"] == copy.stat().st_size
-    assert "is there already" in aos.json("store", "backup", str(copy), code=1)["error"]["message"]
-    assert aos.json("store", "compact")["after_bytes"] > 0
-    assert "kernel serves" in aos.json("store", "restore", str(copy), code=1)["error"]["message"]
-    assert aos.json("store", "erase", pid)["erased"] > 0
-    assert idle.json("store", "restore", str(copy))["kept"] is None
-    assert pid in {row["pid"] for row in idle.json("ps", "--all")["agents"]}
-    idle("stop")
-    assert "before-" in idle.json("store", "restore", str(copy))["kept"]
-
-
 # The kernel
 
 
