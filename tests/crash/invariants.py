@@ -144,7 +144,7 @@ def evidence(tx: Transaction, rows: Sequence[Process], steps: dict[Any, list[Ste
         found.append("audit entries were left unsealed")
     told = Counter((record.entry.call, record.entry.outcome) for record in records)
     told_of = Counter((record.entry.actor, record.entry.call) for record in records if record.entry.outcome == "ok")
-    begun = told[("spawn_agent", "ok")] + told[("restore", "ok")]
+    begun = told[("spawn_agent", "ok")] + told[("begin", "ok")]
     if begun < len(rows):
         found.append(f"{len(rows)} processes, and {begun} beginnings on the audit log")
     for row in rows:

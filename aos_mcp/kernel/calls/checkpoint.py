@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TypedDict
 
 import anyio
@@ -184,6 +185,7 @@ def _begin(
         dependents.follow(tx, row, targets)
         if race is not None:
             tx.race_join(pid, race)
+        tx.audit_stage(replace(call.entry("ok"), call="begin", pid=pid, subject=pid))  # each, with its beginning
         rows.append(row)
     return rows
 
