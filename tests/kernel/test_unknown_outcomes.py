@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -186,12 +187,18 @@ async def bounded(life: Callable[[], Awaitable[None]]) -> None:
         await life()
 
 
+def run(life: Callable[[], Awaitable[None]]) -> None:
+    """Live in a thread of its own: whether the tests before have left a loop in this one is not asked."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(anyio.run, bounded, life).result()
+
+
 def life_that_ends(life: Callable[[], Awaitable[None]]) -> None:
     """Live in a process of its own, which is killed."""
     pid = os.fork()
     if pid == 0:
         try:
-            anyio.run(bounded, life)
+            run(life)
         finally:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
@@ -218,7 +225,7 @@ def test_a_kernel_killed_in_a_hosts_command_asks_about_it_at_the_next_boot(tmp_p
             assert (await k.call("kernel_status")).approvals == []
 
     life_that_ends(life)
-    anyio.run(after)
+    run(after)
     assert (tmp_path / "ledger").read_text("utf-8").split() == ["pay"]
 
 
@@ -249,7 +256,7 @@ def test_a_kernel_killed_in_an_agents_command_does_it_again_only_when_told_to(tm
             assert len(sandbox.commands) == 1
 
     life_that_ends(life)
-    anyio.run(after)
+    run(after)
 
 
 def test_a_call_made_again_after_a_crash_has_the_key_of_the_first(tmp_path: Path) -> None:
@@ -278,7 +285,7 @@ def test_a_call_made_again_after_a_crash_has_the_key_of_the_first(tmp_path: Path
         assert mounts.metas == [{"aos-mcp/idempotency-key": made[0].idempotency_key}]
 
     life_that_ends(life)
-    anyio.run(after)
+    run(after)
 
 
 async def test_a_tool_with_a_place_for_a_key_gets_it_and_keeps_one_it_was_given(tmp_path: Path) -> None:
