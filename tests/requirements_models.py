@@ -12,6 +12,9 @@ DIALECTS = "tests/llm/test_dialects.py::test_"
 DOCS = "tests/test_docs.py::test_"
 ROWS = "tests/llm/test_rows.py::test_"
 COMPLETE = "tests/kernel/test_complete.py::test_"
+ENGINE = "tests/engine/test_engine.py::test_"
+CHAT = "tests/gateway/test_chat.py::test_"
+MESSAGES = "tests/gateway/test_messages.py::test_"
 SERVED = "tests/llm/test_provider_server.py::test_"
 TOOLS = "tests/surface/test_tools.py::test_"
 COMMANDS = "tests/cli/test_commands.py::test_"
@@ -71,4 +74,16 @@ MODELS: tuple[Requirement, ...] = (
     kept("streaming", "6 loop", "Progress streams to whoever waits.",
          WORDS + "the_words_of_a_model_are_heard_while_it_writes",
          TOOLS + "progress_reaches_a_client_that_asks_for_it"),
+    kept("engine", "6 models", "A real engine on loopback: slots, cancellation, cached prompts, schemas, preemption.",
+         ENGINE + "calls_run_side_by_side_in_the_engines_slots",
+         ENGINE + "a_cancelled_call_frees_its_slot_at_once",
+         ENGINE + "a_prompt_that_comes_again_is_read_from_the_cache_and_the_account_says_so",
+         ENGINE + "an_answer_is_bound_to_its_schema",
+         ENGINE + "a_batch_agent_gives_way_and_writes_the_same_text"),
+    kept("gateway", "6 models", "Other programs call models through the kernel, in two dialects, on their budgets.",
+         CHAT + "a_call_is_answered_with_its_usage_and_charged_to_the_keys_process",
+         CHAT + "a_stream_arrives_as_it_is_written",
+         CHAT + "killing_the_process_ends_its_call_and_its_key",
+         MESSAGES + "a_stream_has_the_events_of_the_dialect_whatever_is_behind",
+         MESSAGES + "a_client_that_goes_away_ends_the_call"),
 )  # fmt: skip

@@ -1,0 +1,186 @@
+"""What is promised of engines, on a real one: streams, slots, cancellation, caches, schemas, tools, and going on."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from aos_mcp.abi.completion import Completion, Prompt, ToolSpec, Turn
+from aos_mcp.abi.errors import ModelError
+from aos_mcp.abi.settings import ProviderSettings, Settings
+from aos_mcp.hardware import SystemClock
+from aos_mcp.llm.catalogue import Catalogue
+from aos_mcp.ports import LanguageModel
+from aos_mcp.testing.kernels import TestKernel, kernel_on
+
+pytestmark = [pytest.mark.soak, pytest.mark.engine, pytest.mark.anyio]
+
+NAME = "llamacpp/random"
+GREEDY = {"temperature": 0.0, "seed": 1, "cache_prompt": True}
+ESSAY = "write at length about engines, and do not stop"
+LENGTH = 400
+TRIES = 3
+
+
+def settings(url: str, **row: object) -> Settings:
+    quirks = {"extra_body": {**GREEDY, **row.pop("extra_body", {})}}  # type: ignore[dict-item]
+    provider = ProviderSettings(base_url=f"{url}/v1", quirks=quirks, **row)  # type: ignore[arg-type]
+    return Settings(model=NAME, providers={"llamacpp": provider})
+
+
+@asynccontextmanager
+async def model_at(url: str, **row: object) -> AsyncIterator[LanguageModel]:
+    async with Catalogue(settings(url, **row), {}, SystemClock()) as models:
+        yield models.resolve(NAME)
+
+
+@asynccontextmanager
+async def kernel_at(url: str, home: Path, **row: object) -> AsyncIterator[TestKernel]:
+    configured = settings(url, **row)
+    async with Catalogue(configured, {}, SystemClock()) as models, kernel_on(home, models, settings=configured) as k:
+        yield k
+
+
+def asked(text: str, *, tokens: int = 40, **more: Any) -> Prompt:
+    return Prompt(system="", turns=(Turn(role="user", text=text),), max_output_tokens=tokens, **more)
+
+
+async def answered(model: LanguageModel, prompt: Prompt) -> tuple[Completion, list[str]]:
+    """Complete; made again when the engine drops a connection that it had kept, as the kernel does it."""
+    for _ in range(TRIES):
+        pieces: list[str] = []
+        with anyio.fail_after(60), suppress(ModelError):
+            return await model.complete(prompt, pieces.append), pieces
+    raise AssertionError(f"the engine failed {TRIES} times in a row")
+
+
+def slots_at_work(url: str) -> int:
+    with urllib.request.urlopen(f"{url}/slots", timeout=10) as answer:
+        return sum(bool(slot["is_processing"]) for slot in json.load(answer))
+
+
+async def test_an_answer_comes_in_pieces_and_is_counted(tiny: str) -> None:
+    async with model_at(tiny) as model:
+        completion, pieces = await answered(model, asked("hello"))
+    assert len(pieces) > 10
+    assert "".join(pieces) == completion.reply.text
+    assert completion.usage.output_tokens == 40
+    assert completion.reply.stop == "length"
+    assert completion.usage.input_tokens + completion.usage.cached_tokens > 10
+
+
+async def test_calls_run_side_by_side_in_the_engines_slots(tiny: str) -> None:
+    at_once = 0
+    async with model_at(tiny) as model, anyio.create_task_group() as group:
+        done: list[Completion] = []
+
+        async def one(number: int) -> None:
+            done.append((await answered(model, asked(f"call number {number}", tokens=1_000)))[0])
+
+        for number in range(4):
+            group.start_soon(one, number)
+        with anyio.fail_after(60):
+            while len(done) < 4:
+                at_once = max(at_once, await anyio.to_thread.run_sync(slots_at_work, tiny))
+    assert at_once == 4
+
+
+async def test_a_cancelled_call_frees_its_slot_at_once(tiny: str) -> None:
+    async with model_at(tiny) as model:
+        began = anyio.Event()
+        async with anyio.create_task_group() as group:
+            group.start_soon(model.complete, asked(ESSAY, tokens=7_000), lambda _: began.set())
+            with anyio.fail_after(60):
+                await began.wait()
+            group.cancel_scope.cancel()
+        await anyio.sleep(0.5)  # the engine looks for a cut between two tokens, and tells of it within this
+        assert await anyio.to_thread.run_sync(slots_at_work, tiny) == 0
+        completion, _ = await answered(model, asked("and now this"))
+    assert completion.usage.output_tokens == 40
+
+
+async def test_a_prompt_that_comes_again_is_read_from_the_cache_and_the_account_says_so(
+    tiny: str, tmp_path: Path
+) -> None:
+    prompt = "the same long beginning, " * 20
+    async with kernel_at(tiny, tmp_path) as k:
+        await k.call("complete", prompt=prompt, max_tokens=8)
+        again = await k.call("complete", prompt=prompt, max_tokens=8)
+        longer = await k.call("complete", prompt=prompt + "and a little more", max_tokens=8)
+    assert again.usage.cached_tokens > 400
+    assert again.usage.input_tokens < 50
+    assert longer.usage.cached_tokens > 400
+
+
+async def test_an_answer_is_bound_to_its_schema(tiny: str, tmp_path: Path) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"name": {"type": "string", "maxLength": 12}, "old": {"type": "boolean"}},
+        "required": ["name", "old"],
+        "additionalProperties": False,
+    }
+    async with kernel_at(tiny, tmp_path) as k:
+        for number in range(5):
+            answer = await k.call("complete", prompt=f"who is number {number}?", schema=schema, max_tokens=200)
+            assert set(answer.object) == {"name", "old"}
+            assert isinstance(answer.object["old"], bool)
+
+
+async def test_tool_calls_of_noise_are_valid_all_the_same(tiny: str) -> None:
+    parameters = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    tool = ToolSpec(name="count", description="Count.", input_schema=json.dumps(parameters))
+    bias = {"tool_choice": "required", "logit_bias": {"5": 50, "4": 50}, "temperature": 1.0}
+    async with model_at(tiny, extra_body=bias) as model:
+        for number in range(10):
+            completion, _ = await answered(model, asked(f"count to {number}", tokens=300, tools=(tool,)))
+            (request, *_) = completion.reply.requests
+            assert request.name == "count"
+            assert isinstance(json.loads(request.arguments)["n"], int)
+
+
+@pytest.mark.parametrize("cut", [1, 7, 33, 64, 119])
+async def test_an_answer_that_is_gone_on_with_is_the_one_that_was_not_broken_off(tiny: str, cut: int) -> None:
+    async with model_at(tiny) as model:
+        whole, _ = await answered(model, asked(ESSAY, tokens=120))
+        text = whole.reply.text
+        rest, _ = await answered(model, asked(ESSAY, tokens=120 - cut, continuing=text[:cut]))
+    assert text[:cut] + rest.reply.text == text
+    assert rest.usage.cached_tokens > 0
+
+
+async def test_a_batch_agent_gives_way_and_writes_the_same_text(slow: str, tmp_path: Path) -> None:
+    """Preempted and resumed on a real engine with one slot, as often as somebody more urgent comes."""
+    row: dict[str, Any] = {"concurrency": 1, "output_tokens_max": LENGTH, "extra_body": {"cache_prompt": False}}
+    async with kernel_at(slow, tmp_path / "alone", **row) as k:
+        with anyio.fail_after(100):
+            alone = await k.call("complete", prompt=ESSAY, max_tokens=LENGTH, priority=90)
+            started = anyio.current_time()
+            await k.call("complete", prompt=ESSAY + ".", max_tokens=LENGTH, priority=90)
+            long_s = anyio.current_time() - started
+    async with kernel_at(slow, tmp_path / "disturbed", **row) as k:
+        texts: list[str] = []
+
+        async def essay() -> None:
+            texts.append((await k.call("complete", prompt=ESSAY, max_tokens=LENGTH, priority=90)).text)
+
+        with anyio.fail_after(100):
+            async with anyio.create_task_group() as group:
+                group.start_soon(essay)
+                await anyio.sleep(long_s / 3)
+                started = anyio.current_time()
+                await k.call("complete", prompt="a short question", max_tokens=5, priority=0)
+                waited_s = anyio.current_time() - started
+                in_time = not texts
+        preempted = k.machine.metrics.text()
+    assert in_time, "the short call did not wait for the long one's end"
+    assert waited_s < long_s / 2
+    assert 'aos_preemptions_total{model="llamacpp/random",text="kept"} 1.0' in preempted
+    # What is left to write is reckoned from the text that was kept: with one token to a byte, rather too much.
+    assert texts[0].startswith(alone.text), "to the letter what it wrote when nobody disturbed it"
