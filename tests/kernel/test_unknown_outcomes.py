@@ -290,13 +290,12 @@ def test_a_call_made_again_after_a_crash_has_the_key_of_the_first(tmp_path: Path
 
 async def test_a_tool_with_a_place_for_a_key_gets_it_and_keeps_one_it_was_given(tmp_path: Path) -> None:
     own = calls(("bank__pay", {"to": "ann", "idempotency_key": "mine"}), key="own")
-    async with bank(tmp_path, PAY, PAY, own, says("done")) as k:
+    async with bank(tmp_path, PAY, wait_for_news, PAY, own, says("done")) as k:
         with anyio.fail_after(DEADLINE_S):
             pid = await spawned(k)
-            await the_question(k)
-            await k.call("signal_agent", pid=pid, signal="stop")
-            await until(lambda: k.machine.mounts.tool("bank__pay") is not None)
-            await k.call("signal_agent", pid=pid, signal="cont")
+            question = await the_question(k)
+            await until(lambda: pid in k.machine.blocked and k.machine.mounts.tool("bank__pay") is not None)
+            await k.call("answer_approval", approval_id=question.approval_id, decision="done", note="it was paid")
             await ended(k, pid)
             steps = await k.machine.store.read(lambda tx: tx.step_list(pid, limit=99))
     keys = [step.idempotency_key for step in steps if step.call == "call_tool"]
