@@ -36,9 +36,14 @@ class Usage:
     tool_calls: int = 0
 
     @property
+    def prompt_tokens(self) -> int:
+        """What was read, whether fresh, from a cache or into one."""
+        return self.input_tokens + self.cached_tokens + self.written_tokens
+
+    @property
     def tokens(self) -> int:
         """All tokens together."""
-        return self.input_tokens + self.cached_tokens + self.written_tokens + self.output_tokens
+        return self.prompt_tokens + self.output_tokens
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(

@@ -12,3 +12,8 @@ PageId = NewType("PageId", str)
 
 Digest = NewType("Digest", str)
 """SHA-256 of a payload, 64 hexadecimal characters."""
+
+
+def workspace_of(pid: Pid) -> str:
+    """Return the name of a process's own workspace."""
+    return pid.replace("p_", "w-")

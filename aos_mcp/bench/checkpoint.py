@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -16,7 +15,7 @@ from pathlib import Path
 import anyio
 
 from aos_mcp.abi.budget import Account, Budget
-from aos_mcp.abi.handle import PageId, Pid
+from aos_mcp.abi.handle import PageId, Pid, workspace_of
 from aos_mcp.abi.journal import EffectClass
 from aos_mcp.abi.page import PageKind
 from aos_mcp.abi.process import ExitCode, ProcessState
@@ -102,7 +101,7 @@ def _copied(tx: Transaction, k: TestKernel, pid: Pid) -> None:
 async def _files(home: Path) -> list[Figure]:
     async with kernel_on(home, _models()) as k:
         pid = await _agent(k, 1)
-        root = Path(k.machine.workspaces.path(pid.replace("p_", "w-")))
+        root = Path(k.machine.workspaces.path(workspace_of(pid)))
         for number in range(FILES):
             folder = root / f"d{number % 50}"
             folder.mkdir(exist_ok=True)
@@ -168,7 +167,3 @@ def run() -> list[Figure]:
         figures += anyio.run(_files, homes[1])
         figures += anyio.run(_boots, homes[2], homes[3])
     return figures
-
-
-if __name__ == "__main__":
-    json.dump([figure.as_json() for figure in run()], sys.stdout, indent=1)

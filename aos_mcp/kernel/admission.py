@@ -17,6 +17,7 @@ from aos_mcp.abi.completion import Completion
 from aos_mcp.abi.errors import ModelError
 from aos_mcp.abi.limits import FALLBACK_WAIT_S, TOOL_CALLS_AT_ONCE
 from aos_mcp.abi.settings import ProviderSettings
+from aos_mcp.kernel.alarm import set_or_due
 from aos_mcp.kernel.lane import Lane, LaneLimits, Ticket
 from aos_mcp.kernel.preemption import Lengths, UnderWay, victim
 from aos_mcp.ports import Clock
@@ -72,21 +73,7 @@ class Admission:
             now = self._clock.now()
             times = [at for lane in self._lanes.values() if (at := lane.next_at(now)) is not None]
             times += [now + left for lane in self._lanes.values() if (left := lane.blocked_s(now)) > 0]
-            await self._until_changed(min(times, default=math.inf))
-
-    async def _until_changed(self, at: float) -> None:
-        if at == math.inf:
-            await self._changed.wait()
-            return
-        async with anyio.create_task_group() as group:
-
-            async def alarm() -> None:
-                await self._clock.sleep_until(at)
-                group.cancel_scope.cancel()
-
-            group.start_soon(alarm)
-            await self._changed.wait()
-            group.cancel_scope.cancel()
+            await set_or_due(self._clock, self._changed, min(times, default=math.inf))
 
     @asynccontextmanager
     async def seat(self, model: str, demand: Demand) -> AsyncIterator[Seat]:

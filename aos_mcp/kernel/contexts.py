@@ -53,7 +53,7 @@ class Context:
 
     def billed(self, usage: Usage, prompt_grew: bool) -> None:
         """Take what a model call was billed for. A prompt that only grew should have been read up to its old end."""
-        total = usage.input_tokens + usage.cached_tokens + usage.written_tokens
+        total = usage.prompt_tokens
         if prompt_grew and self._sent >= CACHED_TOKENS_MIN:
             self.heat += HEAT_STEP * (min(1.0, usage.cached_tokens / self._sent) - self.heat)
         self._sent = total

@@ -27,7 +27,7 @@ def factor(tx: Transaction, info: ModelInfo) -> float:
 
 def learn(tx: Transaction, info: ModelInfo, counted: int, usage: Usage) -> None:
     """Take a bill for a prompt of so many tokens, as we counted it uncorrected."""
-    billed = usage.input_tokens + usage.cached_tokens + usage.written_tokens
+    billed = usage.prompt_tokens
     if counted < COUNTED_MIN or not billed:
         return
     known = tx.fact_get(_fact(info.name))

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
-from aos_mcp.abi.page import PageKind
 from aos_mcp.abi.process import ExitCode, Process, ProcessState
 from aos_mcp.kernel import pages
 from aos_mcp.kernel.machine import Machine
@@ -42,15 +42,16 @@ def deliver(tx: Transaction, machine: Machine, process: Process, now: float) -> 
     if not targets:
         return process
     tx.dependency_take(process.pid)
+    add = partial(pages.append, entropy=machine.entropy, now=now, importance=1.0)
     for target in targets:
         body = tx.payload_get(target.result) if target.result is not None else None
         head = _ending(target, has_result=bool(body))
-        process = _page(tx, machine, process, head, source="kernel", title=pages.title_of(head), now=now)
+        process = add(tx, process, head, source="kernel")
         if not body:
             continue
         text, title = body.decode(), f"Result of {target.name} ({target.pid})"
         shown = pages.shortened(tx, process, text, title=title, entropy=machine.entropy, now=now, source=target.pid)
-        process = _page(tx, machine, process, shown, source=target.pid, title=title, now=now)
+        process = add(tx, process, shown, source=target.pid, title=title)
     return process
 
 
@@ -58,23 +59,3 @@ def _ending(target: Process, *, has_result: bool) -> str:
     how = "done" if target.exit_code is ExitCode.DONE else f"{target.exit_code}: {target.exit_reason}"
     said = "Its result:" if has_result else "It left no result."
     return f"[{target.name} ({target.pid}), which you start after, has ended: {how}] {said}"
-
-
-def _page(
-    tx: Transaction, machine: Machine, process: Process, text: str, *, source: str, title: str, now: float
-) -> Process:
-    pages.make(
-        tx,
-        page_id=machine.entropy.handle("pg_"),
-        pid=process.pid,
-        owner=process.owner,
-        kind=PageKind.MESSAGE,
-        body=text.encode(),
-        text=text,
-        position=process.position,
-        now=now,
-        source=source,
-        title=title,
-        importance=1.0,
-    )
-    return tx.process_put(replace(process, position=process.position + 1, updated_at=now))

@@ -192,9 +192,7 @@ class Loop:
             return table.losers(tx, pid) if winner is not None and winner.exit_code is ExitCode.DONE else []
 
         for process in await self._machine.store.read(lost):
-            scope = self._machine.running.get(process.pid)
-            if scope is not None:
-                scope.cancel()
+            self._machine.cut(process.pid)
             self._machine.process_changed(process)
 
     async def _close_sandbox(self, session: str) -> None:

@@ -175,27 +175,39 @@ class Machine:
         if pid is None:
             yield
             return
-        self.outside[pid] += 1
         try:
-            yield
+            with _counted(self.outside, pid):
+                yield
         finally:
-            self.outside[pid] -= 1
-            if not self.outside[pid]:
-                del self.outside[pid]
             self.sign_of_life(pid)
 
     @contextmanager
     def keeping(self, pid: Pid) -> Iterator[None]:
         """Keep payloads that are named by nothing yet from being collected."""
-        self.saving[pid] += 1
-        try:
+        with _counted(self.saving, pid):
             yield
+
+    @contextmanager
+    def quiescing(self, pid: Pid) -> Iterator[None]:
+        """Keep a process from being picked."""
+        try:
+            with _counted(self.quiesced, pid):
+                yield
         finally:
-            self.saving[pid] -= 1
-            if not self.saving[pid]:
-                del self.saving[pid]
+            self.wake()
 
     def sign_of_life(self, pid: Pid) -> None:
         """Note that a running process does something."""
         if pid in self.running:
             self.alive[pid] = self.clock.monotonic()
+
+
+@contextmanager
+def _counted(counter: Counter[Pid], pid: Pid) -> Iterator[None]:
+    counter[pid] += 1
+    try:
+        yield
+    finally:
+        counter[pid] -= 1
+        if not counter[pid]:
+            del counter[pid]

@@ -66,7 +66,7 @@ class Margins:
 
     def learn(self, tx: Transaction, model: str, counted: Counted, used: Usage) -> None:
         """Widen a model's margin where it billed more input than it allowed for."""
-        billed = used.input_tokens + used.cached_tokens + used.written_tokens
+        billed = used.prompt_tokens
         if not counted.words or billed <= counted.at_most(self.of(tx, model)):
             return
         wider = (billed - counted.fixed) / counted.words * LEARNED_SLACK

@@ -309,7 +309,7 @@ class ModelCall:
         the prompt, that is what is charged; until then it is what was reserved for it.
         """
         metered = self._metered
-        if metered.tokens > metered.output_tokens:
+        if metered.prompt_tokens:
             return metered
         # Our own count may be too high; more than it was allowed to, no provider writes.
         written = max(output_tokens, metered.output_tokens, min(count("".join(self._written)), self._output_tokens))

@@ -8,23 +8,20 @@ fork shares the pages of its past with the run it comes from; what it writes is 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from aos_mcp.abi.budget import Account, Budget
-from aos_mcp.abi.completion import ToolRequest
 from aos_mcp.abi.errors import BudgetExhausted, NotFound
-from aos_mcp.abi.handle import Digest, PageId, Pid
+from aos_mcp.abi.handle import Digest, PageId, Pid, workspace_of
 from aos_mcp.abi.journal import Checkpoint
 from aos_mcp.abi.limits import FORK_MAIL_MAX
 from aos_mcp.abi.page import OUTSIDE, Page, PageKind
 from aos_mcp.abi.process import Process, ProcessState
-from aos_mcp.context.layout import decode_reply
 from aos_mcp.kernel import budget, journal, pages
-from aos_mcp.kernel.requests import position_of
+from aos_mcp.kernel.requests import last_reply, position_of
 from aos_mcp.kernel.retry import chain_of
 from aos_mcp.kernel.speech import RESTORED
 from aos_mcp.ports import Entropy, Transaction
@@ -129,7 +126,7 @@ def at_step(tx: Transaction, process: Process, number: int) -> Moment:
 
 def _next_position(tx: Transaction, pid: Pid, stamp: int) -> int:
     tail = tx.page_tail(pid, at=stamp) or tx.page_table(pid, at=stamp)
-    reply, requests = _last_reply(tx, tail)
+    reply, requests = last_reply(tx, tail)
     kept = position_of(reply, len(requests)) if reply is not None else 0
     return max([kept, *(page.position + 1 for page in tail if page.position != OUTSIDE)])
 
@@ -189,7 +186,7 @@ def _check_left(left: Budget, asked: Budget) -> None:
 def _answer_open_requests(tx: Transaction, forked: Process, entropy: Entropy, now: float) -> None:
     """Answer the calls that were under way at the moment: they belong to the run that made them."""
     tail = tx.page_tail(forked.pid)
-    reply, requests = _last_reply(tx, tail)
+    reply, requests = last_reply(tx, tail)
     if reply is None:
         return
     answered = {page.position for page in tail if page.kind is PageKind.RESULT}
@@ -210,18 +207,6 @@ def _answer_open_requests(tx: Transaction, forked: Process, entropy: Entropy, no
             group=reply.group,
             request_id=request.request_id,
         )
-
-
-def _last_reply(tx: Transaction, tail: Sequence[Page]) -> tuple[Page | None, tuple[ToolRequest, ...]]:
-    reply = next((page for page in reversed(tail) if page.kind is PageKind.REPLY), None)
-    if reply is None:
-        return None, ()
-    return reply, decode_reply(journal.payload(tx, reply.digest)).requests
-
-
-def workspace_of(pid: Pid) -> str:
-    """Return the name of a process's own workspace."""
-    return pid.replace("p_", "w-")
 
 
 def fresh_row(

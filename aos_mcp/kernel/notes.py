@@ -77,7 +77,7 @@ def write(
         tx.note_put(replace(old, valid_until=now, superseded_by=note.page_id))
         _record(tx, old, writer, ChangeKind.SUPERSEDED, now, other=note.page_id)
     named = [find(tx, page_id, page.owner, process).page_id for page_id in dict.fromkeys(links)]
-    named += [other for other in dict.fromkeys(MENTION.findall(text)) if _is_visible(tx, other, page.owner, process)]
+    named += [other for other in dict.fromkeys(MENTION.findall(text)) if _visible(tx, other, page.owner, process)]
     named += [other for old in former for other in linked_to(tx, old.page_id)]
     gone = {old.page_id for old in former}
     for other in list(dict.fromkeys(named))[:NOTE_LINKS_MAX]:
@@ -106,8 +106,8 @@ def find(tx: Transaction, page_id: str, owner: str, process: Process | None) -> 
     Raises:
         NotFound: there is none.
     """
-    note = tx.note_get(PageId(page_id))
-    if note is None or note.owner != owner or not may_read(note, reader_of(process)):
+    note = _visible(tx, page_id, owner, process)
+    if note is None:
         raise NotFound(f"There is no note {page_id}.", "Find notes with search_pages(kind='note').")
     return note
 
@@ -176,9 +176,10 @@ def _current(tx: Transaction, page_id: str, owner: str, process: Process | None)
     )
 
 
-def _is_visible(tx: Transaction, page_id: str, owner: str, process: Process | None) -> bool:
+def _visible(tx: Transaction, page_id: str, owner: str, process: Process | None) -> Note | None:
     note = tx.note_get(PageId(page_id))
-    return note is not None and note.owner == owner and may_read(note, reader_of(process))
+    mine = note is not None and note.owner == owner and may_read(note, reader_of(process))
+    return note if mine else None
 
 
 def _record(

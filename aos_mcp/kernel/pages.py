@@ -86,6 +86,35 @@ def make(
     return page
 
 
+def append(
+    tx: Transaction,
+    process: Process,
+    text: str,
+    *,
+    entropy: Entropy,
+    now: float,
+    source: str,
+    title: str | None = None,
+    importance: float = 0.5,
+) -> Process:
+    """Put a message at the end of a process's context; return its row as it is then."""
+    make(
+        tx,
+        page_id=entropy.handle("pg_"),
+        pid=process.pid,
+        owner=process.owner,
+        kind=PageKind.MESSAGE,
+        body=text.encode(),
+        text=text,
+        position=process.position,
+        now=now,
+        source=source,
+        title=title,
+        importance=importance,
+    )
+    return tx.process_put(replace(process, position=process.position + 1, updated_at=now))
+
+
 def _in_pieces(tx: Transaction, whole: Page, text: str) -> Page:
     """Store a large page as pieces cut at natural boundaries, each found by its own words, and one that joins them."""
     parts = split(text, PIECE_TOKENS)
@@ -116,15 +145,13 @@ def searchable(tx: Transaction, page: Page) -> str:
     """Return what a page is searched by: the text that `make` was given; of one in pieces its pieces are."""
     if page.pieces:
         return ""
-    body = tx.payload_get(page.digest)
-    assert body is not None, "a page names a payload that is not stored"
+    body = journal.payload(tx, page.digest)
     return said(decode_reply(body)) if page.kind is PageKind.REPLY else body.decode()
 
 
 def readable(tx: Transaction, page: Page) -> str:
     """Return a page's text; a reply is shown with the calls it made."""
-    body = tx.payload_get(page.digest)
-    assert body is not None, "a page names a payload that is not stored"
+    body = journal.payload(tx, page.digest)
     if page.pieces:
         return "".join(journal.payload(tx, Digest(digest)).decode() for digest in json.loads(body))
     if page.kind is not PageKind.REPLY:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from aos_mcp.abi.completion import ModelInfo, ToolSpec
 from aos_mcp.abi.handle import PageId, Pid
@@ -48,7 +49,7 @@ class Pager:
         """What is known of the context."""
         return self._context
 
-    async def fit(self, window_tokens: int, info: ModelInfo, tools: Sequence[ToolSpec]) -> bool:
+    async def fit(self, window_tokens: int, info: ModelInfo, tools: tuple[ToolSpec, ...]) -> bool:
         """Let pages leave where they must, or where it pays: a cache that is cold anyway makes it free.
 
         `window_tokens` is what pages may take, as we count. Returns whether any left.
@@ -96,7 +97,7 @@ class Pager:
         read = heat * prices.read + (1 - heat) * prices.write
         return replace(prices, read=read, round_trip=float(self._machine.settings.context.round_trip_tokens))
 
-    def _is_cold(self, tx: Transaction, info: ModelInfo, tools: Sequence[ToolSpec], now: float) -> bool:
+    def _is_cold(self, tx: Transaction, info: ModelInfo, tools: tuple[ToolSpec, ...], now: float) -> bool:
         ttl_s = CACHE_TTL_ANTHROPIC_S if info.dialect == "anthropic" else CACHE_TTL_S
         if is_cold(self._context.table.pages, model=info.name, now=now, ttl_s=ttl_s):
             return True
@@ -137,8 +138,9 @@ def task_words(table: Sequence[Page]) -> frozenset[str]:
     return frozenset(f"{task} {plan}".lower().split())
 
 
-def tools_digest(tools: Sequence[ToolSpec]) -> str:
-    """Return what tells one tool list from another. A model call's intent holds it."""
+@lru_cache(maxsize=256)
+def tools_digest(tools: tuple[ToolSpec, ...]) -> str:
+    """Return what tells one tool list from another. A model call's intent holds it; turn after turn it is the same."""
     told = json.dumps([[tool.name, tool.description, tool.input_schema] for tool in tools])
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 

@@ -21,7 +21,7 @@ from aos_mcp.abi.limits import MOUNT_WAKE_S
 from aos_mcp.abi.message import Message
 from aos_mcp.abi.page import Page, PageKind
 from aos_mcp.abi.process import ExitCode, Process, ProcessState, Signal, sched_class
-from aos_mcp.context.layout import decode_reply, encode_reply, lay_out
+from aos_mcp.context.layout import encode_reply, lay_out
 from aos_mcp.context.tokens import count
 from aos_mcp.kernel import budget, counting, journal, pages, paging, table
 from aos_mcp.kernel.gate import Gate
@@ -29,7 +29,7 @@ from aos_mcp.kernel.generation import Generation
 from aos_mcp.kernel.machine import TURN, Machine
 from aos_mcp.kernel.margin import tool_tokens
 from aos_mcp.kernel.model_call import order_of
-from aos_mcp.kernel.requests import Requests, position_of
+from aos_mcp.kernel.requests import Requests, last_reply, position_of
 from aos_mcp.kernel.retry import GiveUp, Next, Verdict, counted
 from aos_mcp.kernel.speech import CUT, FINISH, SYSTEM, tool_specs
 from aos_mcp.ports import Transaction
@@ -118,27 +118,14 @@ class Quantum:
 
     def _append(self, tx: Transaction, process: Process, text: str, *, source: str) -> Process:
         now = self._machine.clock.now()
-        pages.make(
-            tx,
-            page_id=self._machine.entropy.handle("pg_"),
-            pid=process.pid,
-            owner=process.owner,
-            kind=PageKind.MESSAGE,
-            body=text.encode(),
-            text=text,
-            position=process.position,
-            now=now,
-            source=source,
-        )
-        return tx.process_put(replace(process, position=process.position + 1, updated_at=now))
+        return pages.append(tx, process, text, entropy=self._machine.entropy, now=now, source=source)
 
     def _standing(self, tx: Transaction) -> tuple[Sequence[Page], Page | None, tuple[ToolRequest, ...]]:
         """Return the page table, and the last reply if some of its requests have no result yet."""
         table_ = self._pager.context.refresh(tx)
-        last = next((page for page in reversed(table_) if page.kind is PageKind.REPLY), None)
+        last, requests = last_reply(tx, table_)
         if last is None:
             return table_, None, ()
-        requests = decode_reply(journal.payload(tx, last.digest)).requests
         answered = {page.position for page in table_ if page.kind is PageKind.RESULT}
         if all(position_of(last, index) in answered for index in range(len(requests))):
             return table_, None, ()

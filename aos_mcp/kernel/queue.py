@@ -64,12 +64,7 @@ class Queue:
             ready = [inherited(c, lent, self._lineage(c.pid)) for c in ready]
         busy = {(c.owner, c.program) for c in ready}
         self._shares.admit(busy | {(owner, program) for owner, program, _ in machine.expected.values()})
-        standing = Shares(
-            owners=dict(self._shares.owners),
-            programs=dict(self._shares.programs),
-            owners_floor=self._shares.owners_floor,
-            programs_floors=self._shares.programs_floors,
-        )
+        standing = replace(self._shares, owners=dict(self._shares.owners), programs=dict(self._shares.programs))
         for owner, program, units in machine.expected.values():
             standing.charge(owner, program, units)
         chosen = self._placed(ready, now, count, standing)

@@ -20,6 +20,7 @@ from aos_mcp.abi.journal import EffectClass, Step, StepState
 from aos_mcp.abi.limits import TOOL_REQUESTS_PER_TURN_MAX
 from aos_mcp.abi.page import Page, PageKind
 from aos_mcp.abi.process import Process, ProcessState
+from aos_mcp.context.layout import decode_reply
 from aos_mcp.kernel import budget, journal, pages, provenance, table
 from aos_mcp.kernel.gate import Gate, dumped, error_body
 from aos_mcp.kernel.machine import Machine
@@ -42,6 +43,12 @@ class Decoded:
 def position_of(reply: Page, index: int) -> int:
     """Return where the answer to a reply's request stands in the context: the place was kept free for it."""
     return reply.position + 1 + index
+
+
+def last_reply(tx: Transaction, pages: Sequence[Page]) -> tuple[Page | None, tuple[ToolRequest, ...]]:
+    """Return the last reply among pages that stand in order, and the calls it asks for."""
+    reply = next((page for page in reversed(pages) if page.kind is PageKind.REPLY), None)
+    return (reply, decode_reply(journal.payload(tx, reply.digest)).requests) if reply is not None else (None, ())
 
 
 class Requests:

@@ -16,6 +16,7 @@ from aos_mcp.abi.capability import Caller, CallerKind
 from aos_mcp.abi.errors import AosError
 from aos_mcp.abi.process import ProcessState
 from aos_mcp.abi.scheduling import Schedule
+from aos_mcp.kernel.alarm import set_or_due
 from aos_mcp.kernel.gate import Gate
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.kernel.steady import steadily
@@ -43,7 +44,7 @@ async def run_schedules(machine: Machine, gate: Gate) -> None:
         ]
         machine.upcoming = min(times, default=math.inf)
         to_come = min((at for at in times if at > now), default=math.inf)  # what is due waits for its former run
-        await _either(machine, changed, min(to_come, now + LOOK_S))
+        await set_or_due(machine.clock, changed, min(to_come, now + LOOK_S))
 
     await steadily(machine, "schedules", once)
 
@@ -78,15 +79,3 @@ def former_runs(tx: Transaction, schedule: Schedule) -> bool:
     """Tell whether the last run has not ended yet."""
     process = tx.process_get(schedule.last_pid) if schedule.last_pid is not None else None
     return process is not None and process.state is not ProcessState.EXITED
-
-
-async def _either(machine: Machine, changed: anyio.Event, when: float) -> None:
-    async with anyio.create_task_group() as group:
-
-        async def alarm() -> None:
-            await machine.clock.sleep_until(when)
-            group.cancel_scope.cancel()
-
-        group.start_soon(alarm)
-        await changed.wait()
-        group.cancel_scope.cancel()

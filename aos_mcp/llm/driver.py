@@ -111,7 +111,7 @@ class Driver(ABC):
     def _spent(self, draft: Draft, at: float) -> Usage:
         """Return what a call used that did not come to its end."""
         used = replace(draft.usage or Usage(), output_tokens=draft.output_tokens)
-        if used.tokens == used.output_tokens:
+        if not used.prompt_tokens:
             return used  # the prompt is not counted yet, so neither is the cost
         return replace(used, microusd=self._prices.cost(self._row, self._model, used, at) or 0)
 

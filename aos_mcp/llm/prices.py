@@ -48,7 +48,7 @@ def microusd(usd: float | Decimal | Fraction) -> int:
 def cost_microusd(price: ModelPrice, usage: Usage) -> int:
     """Return what `usage` costs at `price`, in micro-dollars, rounded up once over the whole."""
     # Dollars per million tokens are micro-dollars per token, so no scale is left.
-    rates = price.at(usage.input_tokens + usage.cached_tokens + usage.written_tokens)
+    rates = price.at(usage.prompt_tokens)
     parts = (
         (rates.input, usage.input_tokens),
         (rates.cached, usage.cached_tokens),

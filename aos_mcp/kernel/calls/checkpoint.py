@@ -14,7 +14,7 @@ from aos_mcp.abi import history as h
 from aos_mcp.abi import results as r
 from aos_mcp.abi.budget import WORKSPACE_ACCOUNT, Budget
 from aos_mcp.abi.errors import Conflict, NotFound
-from aos_mcp.abi.handle import Pid
+from aos_mcp.abi.handle import Pid, workspace_of
 from aos_mcp.abi.journal import Checkpoint
 from aos_mcp.abi.process import Process, ProcessState
 from aos_mcp.kernel import budget, dependents, files, moment
@@ -53,8 +53,7 @@ async def _at_boundary(call: Call, pid: Pid) -> AsyncIterator[None]:
     if pid == call.caller.pid:
         yield
         return
-    machine.quiesced[pid] += 1
-    try:
+    with machine.quiescing(pid):
         with anyio.move_on_after(QUIESCE_S) as scope:
             while True:
                 ticket = machine.bus.ticket()
@@ -68,11 +67,6 @@ async def _at_boundary(call: Call, pid: Pid) -> AsyncIterator[None]:
                 f"The turn of {pid} did not end within {QUIESCE_S:g} s.", "Try again, or stop the agent first."
             )
         yield
-    finally:
-        machine.quiesced[pid] -= 1
-        if not machine.quiesced[pid]:
-            del machine.quiesced[pid]
-        machine.wake()
 
 
 async def restore(call: Call, args: a.RestoreArgs) -> r.RestoreResult:
@@ -94,7 +88,7 @@ async def restore(call: Call, args: a.RestoreArgs) -> r.RestoreResult:
     pids = [Pid(machine.entropy.handle("p_")) for _ in keys]
     if begun.manifest is not None:
         for pid in pids:
-            await files.restore(machine, begun.manifest, moment.workspace_of(pid))
+            await files.restore(machine, begun.manifest, workspace_of(pid))
     rows = await machine.store.write(
         lambda tx: _begin(tx, call, begun, dict(zip(pids, keys, strict=True)), model, args)
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from functools import partial
 
 from aos_mcp.abi import arguments as a
 from aos_mcp.abi import guest_results as g
@@ -18,13 +17,11 @@ from aos_mcp.abi.process import sched_class
 from aos_mcp.kernel.call import Call, check_model
 from aos_mcp.kernel.calls import views
 from aos_mcp.kernel.calls.attachments import decoded, recognized
-from aos_mcp.kernel.calls.model import OUTPUT_TOKENS_DEFAULT, models_of, patiently
-from aos_mcp.kernel.generation import Generation
+from aos_mcp.kernel.calls.model import OUTPUT_TOKENS_DEFAULT, models_of, patiently, settling
 from aos_mcp.kernel.margin import MARGIN, counted_in
 from aos_mcp.kernel.model_call import order_of
 from aos_mcp.kernel.retry import chain_of
 from aos_mcp.kernel.schema_check import check_schema
-from aos_mcp.ports import Transaction
 
 REPLAY = "replay"
 
@@ -42,15 +39,7 @@ async def generate(call: Call, args: a.GenerateArgs) -> g.GenerateResult:
         check_schema(prompt.output_schema)
     order = order_of(sched_class((await call.read(call.own)).priority), call.now)
     one, completion = await patiently(call, chain, prompt, order, deliver=call.deliver)
-    result = _result(completion)
-    # What was used is settled in the very transaction that puts the call on record.
-    call.completion = partial(_settled, one=one, completion=completion, result=result)
-    return result
-
-
-def _settled(tx: Transaction, *, one: Generation, completion: Completion, result: g.GenerateResult) -> g.GenerateResult:
-    one.settle(tx, completion)
-    return result
+    return settling(call, one, completion, _result(completion))
 
 
 def _result(completion: Completion) -> g.GenerateResult:

@@ -10,7 +10,7 @@ from aos_mcp.abi.calls import ROWS
 from aos_mcp.abi.capability import IsolationLevel, Rights
 from aos_mcp.abi.errors import Conflict, Invalid, LimitExceeded, NotFound
 from aos_mcp.abi.guest import GuestKey
-from aos_mcp.abi.handle import Pid
+from aos_mcp.abi.handle import Pid, workspace_of
 from aos_mcp.abi.limits import GUEST_KEYS_MAX, LIST_MAX
 from aos_mcp.abi.process import ExitCode, Process, ProcessState
 from aos_mcp.abi.syscall import Audience
@@ -79,7 +79,7 @@ def _guest(tx: Transaction, call: Call, args: a.IssueKeyArgs, parent: Process | 
         priority=_priority(args, parent),
         depth=parent.depth + 1 if parent else 0,
         rights=_rights(parent.rights if parent else host_rights(call)),
-        workspace=pid.replace("p_", "w-"),
+        workspace=workspace_of(pid),
         waiting_for=guests.WAITING_FOR,
         guest=True,
         created_at=call.now,

@@ -254,5 +254,4 @@ def _hit_rate(tx: Transaction, pid: Pid) -> float | None:
     """Return the part of a process's prompt tokens that was billed as read from a cache."""
     account = tx.account_get(pid)
     used = account.used if account is not None else Usage()
-    total = used.input_tokens + used.cached_tokens + used.written_tokens
-    return round(used.cached_tokens / total, 3) if total else None
+    return round(used.cached_tokens / used.prompt_tokens, 3) if used.prompt_tokens else None

@@ -17,7 +17,7 @@ from aos_mcp.abi.completion import Completion, Prompt, Reply, Turn
 from aos_mcp.abi.errors import Invalid, ModelError
 from aos_mcp.abi.limits import COMPLETE_PATIENCE_S
 from aos_mcp.abi.process import sched_class
-from aos_mcp.kernel.call import Call, check_model
+from aos_mcp.kernel.call import Call, R, check_model
 from aos_mcp.kernel.calls import views
 from aos_mcp.kernel.calls.attachments import check_inputs, turn_of
 from aos_mcp.kernel.generation import Generation
@@ -40,10 +40,7 @@ async def complete(call: Call, args: a.CompleteArgs) -> r.CompleteResult:
     prompt, order = await _prompt(call, args), order_of(sched_class(args.priority), call.now)
     one, completion = await patiently(call, chain, prompt, order)
     if prompt.output_schema is None:
-        result = _result(completion, text=completion.reply.text)
-        # What was used is settled in the very transaction that puts the call on record.
-        call.completion = partial(_settled, one=one, completion=completion, result=result)
-        return result
+        return settling(call, one, completion, _result(completion, text=completion.reply.text))
     await call.machine.store.write(partial(one.settle, completion=completion))
     answer, problem = _parse(completion.reply, prompt.output_schema)
     if problem is not None:
@@ -89,8 +86,14 @@ async def _prompt(call: Call, args: a.CompleteArgs) -> Prompt:
     )
 
 
-def _settled(tx: Transaction, *, one: Generation, completion: Completion, result: r.CompleteResult) -> r.CompleteResult:
-    one.settle(tx, completion)
+def settling(call: Call, one: Generation, completion: Completion, result: R) -> R:
+    """Return the result of a call; what was used is settled in the very transaction that puts it on record."""
+
+    def settled(tx: Transaction) -> R:
+        one.settle(tx, completion)
+        return result
+
+    call.completion = settled
     return result
 
 

@@ -16,7 +16,7 @@ from aos_mcp.abi.capability import CallerKind, Rights
 from aos_mcp.abi.definition import AgentDefinition
 from aos_mcp.abi.errors import Cancelled, Conflict, Denied, LimitExceeded, NotFound
 from aos_mcp.abi.event import Event, EventKind
-from aos_mcp.abi.handle import Pid
+from aos_mcp.abi.handle import Pid, workspace_of
 from aos_mcp.abi.limits import (
     PROCESS_CHILDREN_MAX,
     PROCESS_DEPTH_MAX,
@@ -119,7 +119,7 @@ def create(
         else args.priority,
         depth=parent.depth + 1 if parent else 0,
         rights=attenuate(above, tools=tools, network=network, level=None),
-        workspace=pid.replace("p_", "w-"),
+        workspace=workspace_of(pid),
         position=0,
         idempotency_key=key,
         created_at=now,
