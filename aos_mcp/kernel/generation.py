@@ -7,7 +7,7 @@ it there and goes on from it, where the provider can. Otherwise it is written ag
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from aos_mcp.abi.budget import Usage
@@ -19,11 +19,23 @@ from aos_mcp.abi.process import Process
 from aos_mcp.context.tokens import count
 from aos_mcp.kernel import journal
 from aos_mcp.kernel.machine import Machine
-from aos_mcp.kernel.model_call import KEPT, ModelCall, Preempted, is_worth_keeping
+from aos_mcp.kernel.model_call import KEPT, KEPT_TOKENS, ModelCall, Preempted, is_worth_keeping
 from aos_mcp.kernel.retry import Verdict
 from aos_mcp.ports import Deliver, LanguageModel, Transaction
 
 STEPS_LOOKED_AT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An answer that broke off: what there is of it, how many tokens that was, and how often it was preempted.
+
+    The tokens are what the provider had counted until then, where it counts as it goes; an estimate elsewhere.
+    """
+
+    text: str = ""
+    tokens: int = 0
+    times: int = 0
 
 
 class Generation:
@@ -69,23 +81,24 @@ class Generation:
         Raises:
             ModelError, BudgetExhausted: see `ModelCall.run`.
         """
-        machine, info, text, times = self._machine, self._info, "", 0
+        machine, info, begun = self._machine, self._info, Begun()
         if info.continues and process is not None:
             pid = process.pid
             at = process.position
-            text, times = await machine.store.read(lambda tx: broken_off(tx, pid, info.name, at))
+            begun = await machine.store.read(lambda tx: broken_off(tx, pid, info.name, at))
         while True:
-            self._call = self._make(times=times)
+            self._call = self._make(times=begun.times, written=begun.tokens)
             try:
-                completion = await self._call.run(_from(prompt, text), process=process, deliver=deliver)
+                completion = await self._call.run(_from(prompt, begun), process=process, deliver=deliver)
             except Preempted as cut:
-                times += 1
-                self._before += self._call.charged
-                kept = info.continues and is_worth_keeping(text + cut.text)
-                text = text + cut.text if kept else ""
+                charged = self._call.charged
+                self._before += charged
+                kept = info.continues and is_worth_keeping(begun.text + cut.text)
+                begun = Begun(begun.text + cut.text, begun.tokens + charged.output_tokens) if kept else Begun()
+                begun = replace(begun, times=self._call.times + 1)
                 machine.metrics.preemptions.labels(info.name, "kept" if kept else "written again").inc()
                 continue
-            whole = replace(completion.reply, text=text + completion.reply.text)
+            whole = replace(completion.reply, text=begun.text + completion.reply.text)
             return replace(completion, reply=whole, usage=self._before + completion.usage)
 
     def settle(self, tx: Transaction, completion: Completion) -> None:
@@ -93,14 +106,14 @@ class Generation:
         self._call.settle(tx, completion.reply)
 
 
-def broken_off(tx: Transaction, pid: Pid, model: str, position: int) -> tuple[str, int]:
-    """Return what the last generation of a process had written when it broke off, and how often it was preempted.
+def broken_off(tx: Transaction, pid: Pid, model: str, position: int) -> Begun:
+    """Return what the last generation of a process had written when it broke off.
 
     Nothing where the last one came to its end, was another model's, or stood at another position of the context: mail
     came since then, and an answer that did not know of it is no answer to it.
     """
     pieces: list[str] = []
-    times = 0
+    times = tokens = 0
     for step in reversed(tx.step_last(pid, limit=STEPS_LOOKED_AT)):
         if step.call != MODEL_CALL or step.state is not StepState.FAILED:
             break
@@ -110,14 +123,16 @@ def broken_off(tx: Transaction, pid: Pid, model: str, position: int) -> tuple[st
         body = json.loads(journal.result_of(tx, step) or b"{}")
         if KEPT in body:
             pieces.append(body[KEPT])
+            tokens += body.get(KEPT_TOKENS, count(body[KEPT]))  # earlier releases did not say
             times += body["code"] == "preempted"
         if not intent.get("continuing"):
             break  # the generation began here
     text = "".join(reversed(pieces))
-    return (text, min(times, PREEMPTIONS_MAX)) if is_worth_keeping(text) else ("", 0)
+    return Begun(text, tokens, min(times, PREEMPTIONS_MAX)) if is_worth_keeping(text) else Begun()
 
 
-def _from(prompt: Prompt, text: str) -> Prompt:
-    if not text:
+def _from(prompt: Prompt, begun: Begun) -> Prompt:
+    if not begun.text:
         return prompt
-    return replace(prompt, continuing=text, max_output_tokens=max(1, prompt.max_output_tokens - count(text)))
+    left = max(1, prompt.max_output_tokens - begun.tokens)
+    return replace(prompt, continuing=begun.text, max_output_tokens=left)

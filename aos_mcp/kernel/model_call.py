@@ -43,7 +43,9 @@ NATIVE_PRIORITY = {SchedClass.INTERACTIVE: 0, SchedClass.NORMAL: 50, SchedClass.
 CHARS_A_TOKEN = 4.0
 """A stream is not counted exactly while it runs; this is what English text and code have."""
 KEPT = "text"
-"""Of a failed step's body: what had been written, to go on from."""
+"""Of a failed step's body: what had been written, to go on from,"""
+KEPT_TOKENS = "output_tokens"
+"""and how many tokens that was."""
 
 
 class Preempted(Exception):
@@ -69,16 +71,20 @@ class ModelCall:
         faults: int = 0,
         has_next: bool = False,
         times: int = 0,
+        written: int = 0,
     ) -> None:
         """Take the model, who pays, and the call's place in its lane's queue (see `order_of`).
 
         `kind` is whose like it is, in what is expected of its length; `faults` is how often it failed in a row before,
-        `has_next` whether another model would go on, `times` how often it was preempted before.
+        `has_next` whether another model would go on, `times` how often it was preempted before, and `written` how many
+        tokens the beginning had that it goes on from.
         """
         self._machine = machine
         self._order = order
         self._kind = kind
-        self._times = times
+        self.times = times
+        """How often it was preempted before."""
+        self._begun_with = written
         self._faults = faults
         self._has_next = has_next
         self.verdict: Verdict = GiveUp()
@@ -123,10 +129,12 @@ class ModelCall:
             completion = await self._generate(prompt, process, deliver)
             outcome = "ok"
         except ModelError as error:
-            outcome, used, body = error.fault, self._used(error.output_tokens), self._broken_off(error)
+            outcome, used = error.fault, self._used(error.output_tokens)
+            body = self._broken_off(error, used)
             raise
         except Preempted as cut:
-            outcome, used, body = "preempted", self._used(cut=True), kept_body(cut.text)
+            outcome, used = "preempted", self._used(cut=True)
+            body = kept_body(cut.text, used.output_tokens)
             kept = self._info.continues and is_worth_keeping(prompt.continuing + cut.text)
             raise
         finally:
@@ -175,15 +183,14 @@ class ModelCall:
                 likely_tokens=admission.lengths.expected(self._kind, name, prompt.max_output_tokens),
                 continues=self._info.continues,
                 may_pay=self._may_resend,
-                times=self._times,
+                times=self.times,
                 # What somebody reads as it is written can be gone on with, and not be written again.
                 plain=prompt.output_schema is None and (deliver is None or self._info.continues),
                 cut=scope.cancel,
             )
             with admission.under_way(name, one):
                 completion = await self._in_time(prompt, process, deliver)
-            whole = count(prompt.continuing) + completion.usage.output_tokens if prompt.continuing else None
-            admission.lengths.learn(self._kind, name, whole or completion.usage.output_tokens)
+            admission.lengths.learn(self._kind, name, self._begun_with + completion.usage.output_tokens)
             return completion
         raise Preempted("".join(self._written))
 
@@ -199,11 +206,11 @@ class ModelCall:
                 "It is tried again; a smaller max_tokens may help.",
             ) from None
 
-    def _broken_off(self, error: ModelError) -> bytes:
+    def _broken_off(self, error: ModelError, used: Usage) -> bytes:
         """Return the body of a failed step: with what had been written, where the provider can go on from there."""
         plain = self._under_way is not None and self._under_way.plain
         if error.fault is ModelFault.CUT_STREAM and self._info.continues and plain and error.partial_text:
-            return kept_body(error.partial_text, error)
+            return kept_body(error.partial_text, used.output_tokens, error)
         return error_body(error)
 
     def _judged(self, error: ModelError) -> Verdict:
@@ -376,15 +383,15 @@ def is_worth_keeping(text: str) -> bool:
     return count(text) >= LITTLE_TOKENS
 
 
-def kept_body(text: str, error: ModelError | None = None) -> bytes:
-    """Return the body of a step that broke off with text worth keeping."""
+def kept_body(text: str, tokens: int, error: ModelError | None = None) -> bytes:
+    """Return the body of a step that broke off with text worth keeping, of so many tokens."""
     why = {
         "code": "preempted",
         "message": "Its place went to a call of a better class.",
         "hint": "It goes on by itself.",
     }
     told = json.loads(error_body(error)) if error is not None else why
-    return json.dumps({**told, KEPT: text}, ensure_ascii=False).encode()
+    return json.dumps({**told, KEPT: text, KEPT_TOKENS: tokens}, ensure_ascii=False).encode()
 
 
 def due_of(order: tuple[float, ...]) -> float:

@@ -79,6 +79,8 @@ class Draft:
     prompt: Prompt
     deliver: Deliver
     echo: Echo = field(default_factory=lambda: Echo(""))
+    counts_as_it_goes: bool = False
+    """`usage` is right at any moment, not only at the end."""
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
     requests: list[DraftRequest] = field(default_factory=list)
@@ -137,8 +139,10 @@ class Draft:
 
     @property
     def output_tokens(self) -> int:
-        """Tokens generated so far: as the provider counts, and at least what was seen, estimated."""
+        """Tokens generated so far: as the provider counts, and, until it counted all, at least what is estimated."""
         counted = self.usage.output_tokens if self.usage else 0
+        if counted and self.counts_as_it_goes:
+            return counted
         return max(counted, estimate_tokens(self._chars))
 
     def settled_usage(self) -> Usage:

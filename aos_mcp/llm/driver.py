@@ -92,7 +92,8 @@ class Driver(ABC):
         self._admit(prompt)
         await self._prices.load()
         client = await self._link.client(self._row.quirks.prefix_base_url if prompt.continuing else None)
-        draft = Draft(prompt, deliver, Echo(self._repeated(prompt)))
+        counts = self._row.quirks.progress != "none"
+        draft = Draft(prompt, deliver, Echo(self._repeated(prompt)), counts_as_it_goes=counts)
         started_at, whole, refused = self._clock.now(), False, False
         try:
             with anyio.fail_after(limits.MODEL_CALL_S):
@@ -253,6 +254,8 @@ def extra_body(prompt: Prompt, quirks: Quirks) -> dict[str, Any]:
     more: dict[str, Any] = dict(quirks.extra_body)
     if prompt.continuing:
         more |= quirks.prefix_body
+    if quirks.progress == "timings":
+        more["timings_per_token"] = True
     if quirks.priority_field is not None and prompt.native_priority is not None:
         more[quirks.priority_field] = prompt.native_priority
     return more

@@ -67,7 +67,7 @@ class Link:
                 self._key = await find_key(self.row, self._environ, self._secrets)
                 pool = await self._pool()
                 build = _anthropic if self.row.dialect == "anthropic" else _openai
-                self._client = await anyio.to_thread.run_sync(build, self.row.base_url, self._key or _NO_KEY, pool)
+                self._client = await anyio.to_thread.run_sync(build, self.row, self._key or _NO_KEY, pool)
             if base_url is None:
                 return self._client
             if base_url not in self._elsewhere:
@@ -84,14 +84,14 @@ class Link:
         return text.replace(self._key, "***") if self._key else text
 
 
-def _openai(base_url: str, key: str, pool: httpx2.AsyncClient) -> object:
+def _openai(row: Row, key: str, pool: httpx2.AsyncClient) -> object:
     import openai  # a second to import, and not needed by those who use the other dialect
 
-    headers = _headers(os.environ.get("OPENAI_CUSTOM_HEADERS", ""), key, openai.Omit())
+    headers = _headers(row, os.environ.get("OPENAI_CUSTOM_HEADERS", ""), key, openai.Omit())
     headers |= {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
     return openai.AsyncOpenAI(
         api_key=key,
-        base_url=base_url,
+        base_url=row.base_url,
         max_retries=0,
         timeout=pool.timeout,
         default_headers=headers,
@@ -99,13 +99,13 @@ def _openai(base_url: str, key: str, pool: httpx2.AsyncClient) -> object:
     )
 
 
-def _anthropic(base_url: str, key: str, pool: httpx2.AsyncClient) -> object:
+def _anthropic(row: Row, key: str, pool: httpx2.AsyncClient) -> object:
     import anthropic  # two seconds to import, and not needed by those who use the other dialect
 
-    headers = _headers(os.environ.get("ANTHROPIC_CUSTOM_HEADERS", ""), key, anthropic.Omit())
+    headers = _headers(row, os.environ.get("ANTHROPIC_CUSTOM_HEADERS", ""), key, anthropic.Omit())
     return anthropic.AsyncAnthropic(
         api_key=key,
-        base_url=base_url,
+        base_url=row.base_url,
         max_retries=0,
         timeout=pool.timeout,
         default_headers=headers,
@@ -114,11 +114,13 @@ def _anthropic(base_url: str, key: str, pool: httpx2.AsyncClient) -> object:
     )
 
 
-def _headers(ambient: str, key: str, omit: object) -> dict[str, Any]:
+def _headers(row: Row, ambient: str, key: str, omit: object) -> dict[str, Any]:
     """Take back the headers an SDK would add from the environment, and say who is calling."""
     names = [line.partition(":")[0].strip() for line in ambient.split("\n") if ":" in line]
     bearer = f"Bearer {key}"
     headers: dict[str, Any] = {n: bearer if n.lower() == "authorization" else omit for n in names}
+    if not row.quirks.keep_alive:
+        headers["Connection"] = "close"
     return headers | {"Authorization": bearer}
 
 

@@ -52,6 +52,8 @@ def request_body(model: str, prompt: Prompt, quirks: Quirks) -> JsonObject:
     body[quirks.max_tokens_field] = max(1, prompt.max_output_tokens)
     if quirks.stream_options:
         body["stream_options"] = {"include_usage": True}
+        if quirks.progress == "usage":
+            body["stream_options"]["continuous_usage_stats"] = True
     if prompt.temperature is not None:
         body["temperature"] = prompt.temperature
     if prompt.tools:
@@ -176,6 +178,8 @@ class ChatDecoder(Decoder):
     def feed(self, event: str, fields: Fields) -> None:
         """Take one chunk."""
         usage = fields.get("usage")
+        if not usage and self._quirks.progress == "timings" and "timings" in fields:
+            self._draft.usage = _timed(fields["timings"])
         for choice in fields.get("choices") or ():
             usage = usage or choice.get("usage")  # some count there
             self._message(choice.get("delta") or {})
@@ -235,6 +239,14 @@ def _usage(usage: JsonObject, quirks: Quirks) -> Usage:
         cached_tokens=cached,
         written_tokens=written,
         output_tokens=int(_number(usage, "completion_tokens") or 0),
+    )
+
+
+def _timed(timings: JsonObject) -> Usage:
+    return Usage(
+        input_tokens=int(timings.get("prompt_n", 0)),
+        cached_tokens=int(timings.get("cache_n", 0)),
+        output_tokens=int(timings.get("predicted_n", 0)),
     )
 
 

@@ -56,6 +56,13 @@ class Quirks(BaseModel):
     """Requests with the same beginning are told apart by a key, so that they meet the same cache."""
     stream_options: bool = True
     """Usage in a stream must be asked for."""
+    progress: Literal["none", "usage", "timings"] = "none"
+    """How a stream counts while it runs, which we ask for: in the `usage` of each chunk (vLLM's
+    continuous_usage_stats) or in its `timings` (llama.cpp's timings_per_token). A call that is cut is charged by it,
+    and the length that is left is known."""
+    keep_alive: bool = True
+    """A connection is kept for the next call. Not to a server that closes it after each stream and does not say so:
+    a request that crosses with the close is lost."""
     prefix: Literal["none", "trailing", "prefix", "partial"] = "none"
     """How an answer is gone on with (`Prompt.continuing`): its beginning is the last message, an assistant's, as it is
     (`trailing`) or with the field of this name set to true."""

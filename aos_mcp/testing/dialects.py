@@ -32,6 +32,8 @@ class Answer:
     """Where Chat Completions puts the reasoning; None: under both names in use."""
     cached_path: str = "prompt_tokens_details.cached_tokens"
     """Where Chat Completions counts the cached tokens."""
+    progress: str = "none"
+    """Where each chunk with a piece of text counts what was written, a piece being a token: `usage` or `timings`."""
 
 
 def last_user_text(body: Mapping[str, Any]) -> str:
@@ -133,16 +135,17 @@ def _chat(answer: Answer) -> dict[str, Any]:
 
 
 def _chat_events(answer: Answer) -> Iterator[tuple[bool, bytes]]:
-    def chunk(delta: dict[str, Any], stop: str | None = None) -> bytes:
+    def chunk(delta: dict[str, Any], stop: str | None = None, counts: Mapping[str, Any] | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "finish_reason": stop}
-        return _data({"object": "chat.completion.chunk", "model": answer.model, "choices": [choice]})
+        fields = {"object": "chat.completion.chunk", "model": answer.model, "choices": [choice]}
+        return _data({**fields, **(counts or {})})
 
     yield False, b": a comment, as some routers send\n\n"
     yield False, chunk({"role": "assistant", "content": ""})
     for piece in _pieces(answer.reasoning):
         yield False, chunk(_chat_reasoning(answer, piece))
-    for piece in _pieces(answer.text):
-        yield True, chunk({"content": piece})
+    for number, piece in enumerate(_pieces(answer.text), 1):
+        yield True, chunk({"content": piece}, counts=_so_far(answer, number))
     for index, (identity, name, arguments) in enumerate(answer.calls):
         first, second = _halves(arguments)
         yield False, chunk({"tool_calls": [_chat_call(index, identity, name, first)]})
@@ -151,6 +154,15 @@ def _chat_events(answer: Answer) -> Iterator[tuple[bool, bytes]]:
     if answer.usage:
         yield False, _data({"object": "chat.completion.chunk", "choices": [], "usage": _chat_usage(answer)})
     yield False, b"data: [DONE]\n\n"
+
+
+def _so_far(answer: Answer, tokens: int) -> dict[str, Any]:
+    if answer.progress == "usage":
+        return {"usage": {"prompt_tokens": answer.input_tokens, "completion_tokens": tokens}}
+    if answer.progress == "timings":
+        fresh = answer.input_tokens - answer.cached_tokens
+        return {"timings": {"prompt_n": fresh, "cache_n": answer.cached_tokens, "predicted_n": tokens}}
+    return {}
 
 
 def _data(fields: dict[str, Any]) -> bytes:

@@ -34,6 +34,8 @@ class Manners:
     cached_tokens: str = "prompt_tokens_details.cached_tokens"
     usage_asked: bool = False
     """Whether usage comes in a stream only for those who asked."""
+    progress: Literal["none", "usage", "timings"] = "none"
+    """Where a stream counts while it runs, for those who asked."""
     limits: Literal["requests_tokens", "input_output", "concurrency"] = "concurrency"
     priority_field: str | None = None
     images: bool = True
@@ -47,6 +49,15 @@ def beginning(dialect: str, body: JsonObject) -> str:
     if isinstance(content, list):
         return "".join(part.get("text", "") for part in content)
     return content or ""
+
+
+def progress(body: JsonObject, manners: Manners) -> str:
+    """Return where a stream counts while it runs: `none` unless the client asked in this provider's form."""
+    asked = {
+        "usage": body.get("stream_options", {}).get("continuous_usage_stats"),
+        "timings": body.get("timings_per_token"),
+    }
+    return manners.progress if asked.get(manners.progress) else "none"
 
 
 def refusal(dialect: str, path: str, body: JsonObject, manners: Manners, thoughtful: frozenset[str]) -> str | None:

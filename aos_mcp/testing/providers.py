@@ -48,7 +48,7 @@ from aos_mcp.testing.dialects import (
     last_user_text,
     texts,
 )
-from aos_mcp.testing.manners import Manners, beginning, limit_headers, refusal
+from aos_mcp.testing.manners import Manners, beginning, limit_headers, progress, refusal
 
 _HEAD_BYTES_MAX = 64 * 2**10
 _BODY_BYTES_MAX = 64 * 2**20
@@ -327,6 +327,7 @@ class ProviderServer:
             usage=behaviour.usage and asked,
             reasoning_field=self.manners.reasoning_field if self.manners else None,
             cached_path=manners.cached_tokens,
+            progress=progress(request.body, manners),
         )
 
 

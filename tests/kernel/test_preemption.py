@@ -19,7 +19,7 @@ from aos_mcp.abi.settings import ProviderSettings, Settings
 from aos_mcp.kernel.admission import Admission, Demand
 from aos_mcp.kernel.preemption import LEFT_TOKENS_MIN, LITTLE_TOKENS, UnderWay, boundary_s, pays, victim
 from aos_mcp.llm.draft import Draft
-from aos_mcp.ports import Deliver, LanguageModel
+from aos_mcp.ports import Deliver, LanguageModel, Metered
 from aos_mcp.testing.clock import FakeClock
 from aos_mcp.testing.kernels import TestKernel, kernel_on
 from aos_mcp.testing.model import PRICE
@@ -83,6 +83,11 @@ class Typist:
                 await self.clock.sleep_until(self.clock.now() + A_TOKEN_S)
                 deliver(whole[at : at + 4])
                 self.at[about] = at // 4 + 1
+        except BaseException:
+            written = self.at.get(about, 0) - len(prompt.continuing) // 4
+            if isinstance(deliver, Metered):
+                deliver.used(Usage(input_tokens=10, output_tokens=written))
+            raise
         finally:
             self.typing -= 1
         return self._done(whole[len(prompt.continuing) :], prompt)
@@ -174,6 +179,8 @@ async def test_a_long_batch_call_gives_way_and_ends_with_the_same_text(tmp_path:
         assert process.times.preempted == 2
         pieces = [p for p in typist.prompts if p.turns[0].text.startswith("write")]
         assert [bool(p.continuing) for p in pieces] == [False, True, True]
+        left = [p.max_output_tokens + len(p.continuing) // 4 for p in pieces]
+        assert left == [pieces[0].max_output_tokens] * 3, "together they may write what one may, to the token"
         assert pieces[1].turns == pieces[0].turns, "the same prefix, so that the provider's cache is met"
         account = await k.machine.store.read(lambda tx: tx.account_get(pid))
         assert account is not None
@@ -247,6 +254,9 @@ async def test_a_kernel_that_stops_after_a_preemption_loses_nothing_that_was_wri
     assert done.result == essay("apes")
     assert len(again.prompts) == 1
     assert len(again.prompts[0].continuing) >= 200 * 4
+    assert again.prompts[0].max_output_tokens == typist.prompts[0].max_output_tokens - again.prompts[
+        0
+    ].continuing.count("a")
 
 
 FACTS = st.fixed_dictionaries(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import Attachment, Prompt, RateLimits, ToolRequest, Turn
 from aos_mcp.abi.errors import ModelError, ModelFault
 from aos_mcp.abi.settings import ProviderSettings, Settings
@@ -76,6 +77,7 @@ def manners_of(row: Row) -> Manners:
         prefix_echo=quirks.prefix_echo,
         cached_tokens=quirks.cached_tokens[0],
         usage_asked=row.dialect == "openai" and quirks.stream_options,
+        progress=quirks.progress,
         limits=quirks.limits,
         priority_field=quirks.priority_field,
         images=bool(quirks.images),
@@ -224,6 +226,37 @@ async def test_a_priority_is_sent_only_where_the_row_has_a_field_for_it(name: st
     async with serving(name, clock, priority_field="priority") as (server, model):
         await model.complete(prompt, ignore)
         assert server.requests[-1].body["priority"] == 70
+
+
+@EVERY_ROW
+async def test_what_a_call_that_was_cut_had_used_is_known_to_the_token_where_the_row_counts_as_it_goes(
+    name: str, clock: Clock
+) -> None:
+    told: list[Usage] = []
+
+    class Meter:
+        def __call__(self, text: str, /) -> None:
+            pass
+
+        def used(self, usage: Usage) -> None:
+            told.append(usage)
+
+    async with serving(name, clock) as (server, model):
+        server.script(Behaviour(text="a b c d", input_tokens=1_000, cached_tokens=900, cut_after=3))
+        with pytest.raises(ModelError) as caught:
+            await model.complete(QUESTION, Meter())
+    if ROWS[name].quirks.progress == "none":
+        assert caught.value.output_tokens == 2, "five characters, estimated"
+    else:
+        assert (caught.value.output_tokens, told[0].output_tokens, told[0].prompt_tokens) == (3, 3, 1_000)
+
+
+@EVERY_ROW
+async def test_a_connection_is_given_up_after_a_call_where_the_server_would_close_it(name: str, clock: Clock) -> None:
+    async with serving(name, clock) as (server, model):
+        await model.complete(QUESTION, ignore)
+        kept = server.requests[-1].headers["connection"] == "keep-alive"
+    assert kept == ROWS[name].quirks.keep_alive
 
 
 async def test_claude_since_4_6_does_not_go_on_from_a_beginning() -> None:
