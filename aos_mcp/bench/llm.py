@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,9 +70,9 @@ class Measured:
         return 1e6 * self.cpu_s / (self.done + self.failed)
 
 
-def run(peer_python: str) -> list[Figure]:
-    """Measure all; `peer_python` is an interpreter that has the peers installed, or empty."""
-    return [*throughput.run(), *_cpu(peer_python), *_crowded(peer_python)]
+def run(peer_python: str, checkouts: Sequence[Path] = ()) -> list[Figure]:
+    """Measure all; `peer_python` is an interpreter that has the peers installed, `checkouts` are releases of AIOS."""
+    return [*throughput.run(checkouts), *_cpu(peer_python), *_crowded(peer_python)]
 
 
 def _cpu(peer_python: str) -> list[Figure]:

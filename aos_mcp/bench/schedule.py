@@ -7,15 +7,16 @@ on the same agents, with the same seeds, in the same run. The clairvoyant bound 
 from __future__ import annotations
 
 import random
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean, median
 
 from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.process import Candidate
-from aos_mcp.bench import workloads
+from aos_mcp.abi.settings import Settings
+from aos_mcp.bench import engine, workloads
 from aos_mcp.bench.figures import Figure
 from aos_mcp.bench.workloads import LONG, SHORT
 from aos_mcp.kernel.lane import LaneLimits
@@ -39,9 +40,6 @@ _PACED = Provider(slots=64, requests_per_min=120)
 READY = 2_000
 PICKS = 20
 
-SLICE_TOKENS = 64
-"""What a call writes before it may be preempted; as the kernel has it by default."""
-
 Contestant = tuple[str, Callable[[int], Guess | None], int | None]
 
 
@@ -57,14 +55,14 @@ CONTESTANTS: Mapping[str, Contestant] = {
     "priority": ("priority", _unknown, None),
     "default, sizes unknown": ("default", _unknown, None),
     "default": ("default", lambda seed: Hints(GUESS_SPREAD, seed), None),
-    "default, preemptive": ("default", lambda seed: Hints(GUESS_SPREAD, seed), SLICE_TOKENS),
+    "default, preemptive": ("default", lambda seed: Hints(GUESS_SPREAD, seed), Settings().slice_tokens),
     "default, sizes known within 3.3 x": ("default", lambda seed: Hints(WIDE_SPREAD, seed), None),
     "clairvoyant": (CLAIRVOYANT, _unknown, None),
 }
 
 
-def run(traces: Path | None) -> list[Figure]:
-    """Simulate and time; `traces` is a public trace that is played too."""
+def run(traces: Path | None, engine_url: str = "") -> list[Figure]:
+    """Simulate and time; `traces` is a public trace that is played too, `engine_url` a real engine to play on."""
     figures = []
     for rate in RATES:
         played = play({seed: workloads.mixed(seed, per_s=rate) for seed in SEEDS}, Provider())
@@ -73,6 +71,8 @@ def run(traces: Path | None) -> list[Figure]:
     if traces is not None:
         jobs = workloads.load(traces, Provider())
         figures += _figures(play({0: jobs}, Provider()), f"{traces.stem}, {len(jobs)} jobs", targets=False)
+    if engine_url:
+        figures += engine.run(engine_url)
     return figures
 
 
@@ -92,14 +92,14 @@ def _figures(played: Mapping[str, Sequence[Run]], what: str, *, targets: bool) -
     kinds: list[str | None] = [None, *(kind for kind in (SHORT, LONG) if played[CALL_FIFO][0].of_kind(kind))]
     figures = []
     for kind in kinds:
-        baseline = mean([run.mean_s(kind) for run in played[CALL_FIFO]])
+        baseline = fmean([run.mean_s(kind) for run in played[CALL_FIFO]])
         for name, runs in played.items():
             if name == CALL_FIFO:
                 continue
             figures.append(
                 Figure(
                     name=f"{what}: {kind or 'mean'} completion, {name}",
-                    value=mean([run.mean_s(kind) for run in runs]),
+                    value=fmean([run.mean_s(kind) for run in runs]),
                     unit="s",
                     target=wanted.get(kind, "-") if name in OURS else "-",
                     baseline=CALL_FIFO,
@@ -109,11 +109,11 @@ def _figures(played: Mapping[str, Sequence[Run]], what: str, *, targets: bool) -
     figures.append(
         Figure(
             name=f"{what}: p99 slowdown, default",
-            value=mean([run.slowdown(0.99) for run in played["default"]]),
+            value=fmean([run.slowdown(0.99) for run in played["default"]]),
             unit="x",
             target="-",
             baseline=CALL_FIFO,
-            baseline_value=mean([run.slowdown(0.99) for run in played[CALL_FIFO]]),
+            baseline_value=fmean([run.slowdown(0.99) for run in played[CALL_FIFO]]),
         )
     )
     return figures
@@ -128,7 +128,7 @@ def _hog() -> list[Figure]:
             jobs = workloads.beside_a_hog(seed)
             served = Simulation(jobs, Provider(), policy, seed=seed, guess=Hints(GUESS_SPREAD, seed)).run(HOG_S)
             found.append(jain(list(served.served().values())))
-        return mean(found)
+        return fmean(found)
 
     return [
         Figure(
@@ -166,11 +166,11 @@ def _limited() -> list[Figure]:
             Figure(name=f"{CROWD} x limit, {what}: calls wasted", value=100 * wasted, unit="%", target="< 2"),
             Figure(
                 name=f"{CROWD} x limit, {what}: makespan",
-                value=mean([run.ends_at for _, run in runs]),
+                value=fmean([run.ends_at for _, run in runs]),
                 unit="s",
                 target="<= 1.10 x",
                 baseline="the limit's optimum",
-                baseline_value=mean([workloads.soonest_s(jobs, provider) for jobs, _ in runs]),
+                baseline_value=fmean([workloads.soonest_s(jobs, provider) for jobs, _ in runs]),
             ),
         ]
     return figures
@@ -199,7 +199,7 @@ def _cost() -> list[Figure]:
             started = time.process_time()
             choose(ready, 100.0, policy, 1, shares=Shares())
             times.append(1_000 * (time.process_time() - started))
-        return statistics.median(times)
+        return median(times)
 
     return [
         Figure(
@@ -211,8 +211,3 @@ def _cost() -> list[Figure]:
             baseline_value=spent_ms("fifo"),
         )
     ]
-
-
-def mean(values: Sequence[float]) -> float:
-    """Return the mean over the seeds."""
-    return sum(values) / len(values)

@@ -22,9 +22,11 @@ import anyio
 
 from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import Completion, ModelInfo, Prompt
+from aos_mcp.abi.errors import Unavailable
 from aos_mcp.abi.limits import PROCESS_LIVE_MAX
 from aos_mcp.abi.process import ExitCode, ProcessState
 from aos_mcp.abi.settings import ProviderSettings, Settings, WorkspaceBudget
+from aos_mcp.bench import aios
 from aos_mcp.bench.figures import Figure, resident_mib
 from aos_mcp.hardware import SystemClock
 from aos_mcp.ports import Deliver, LanguageModel, Store, Transaction
@@ -169,6 +171,18 @@ async def _direct_per_s(callers: int, calls_made: int, model: StubModel) -> floa
     return await together(callers, calls_made // callers, lambda: model.complete(prompt, lambda _: None))
 
 
+def _aios_per_s(checkout: Path, callers: int) -> float:
+    """Return what AIOS's FIFO scheduler does of the same, without a budget, a journal or an audit log."""
+    command = [sys.executable, aios.__file__, str(checkout), "--callers", str(callers)]
+    try:
+        answer = subprocess.run(
+            [*command, "--calls", str(CALLS // callers)], capture_output=True, check=True, timeout=CROWD_S_MAX
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Unavailable(f"AIOS could not be run: {error}.", "Give --aios a checkout of agiresearch/AIOS.") from None
+    return float(json.loads(answer.stdout)["per_s"])
+
+
 async def _turns_per_s(*, flushed: bool = False) -> float:
     model = StubModel(f"{PROVIDER}/agent", turns=TURNS)
     async with stub_kernel(model, flushed=flushed) as kernel:
@@ -238,23 +252,28 @@ async def _crowd() -> tuple[float, float, float]:
         return done, took_s, 1_024 * (most - before) / PROCESS_LIVE_MAX
 
 
-def run() -> list[Figure]:
-    """Measure all."""
-    return [*_fast(), *_slow(), *_waits(), *_turns(), *_many()]
+def run(checkouts: Sequence[Path] = ()) -> list[Figure]:
+    """Measure all; `checkouts` are releases of AIOS to measure beside it."""
+    return [*_fast(checkouts), *_slow(), *_waits(), *_turns(), *_many()]
 
 
-def _fast() -> list[Figure]:
+def _fast(checkouts: Sequence[Path]) -> list[Figure]:
     figures = []
     for callers in CALLERS:
-        model = StubModel(f"{PROVIDER}/fast")
-        figures.append(
+        ours = anyio.run(_calls_per_s, callers, CALLS, StubModel(f"{PROVIDER}/fast"))
+        name = f"complete calls, {callers} callers, instant model"
+        figures.append(Figure(name=name, value=ours, unit="1/s", target=">= 3000/s"))
+        figures += [
             Figure(
-                name=f"complete calls, {callers} callers, instant model",
-                value=anyio.run(_calls_per_s, callers, CALLS, model),
+                name=name,
+                value=ours,
                 unit="1/s",
-                target=">= 3000/s",
+                target=">= 1 x of v0.2.2, >= 10 x of its head",
+                baseline=f"AIOS {checkout.name}",
+                baseline_value=max(_aios_per_s(checkout, callers) for _ in range(ROUNDS)),
             )
-        )
+            for checkout in checkouts
+        ]
     flushed = partial(_calls_per_s, CALLERS[0], FLUSHED_CALLS, StubModel(f"{PROVIDER}/fast"), flushed=True)
     name = f"complete calls, {CALLERS[0]} callers, instant model, each commit flushed"
     return [*figures, Figure(name=name, value=anyio.run(flushed), unit="1/s", target="-")]

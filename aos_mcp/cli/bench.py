@@ -36,6 +36,13 @@ def bench(
     peer_python: Annotated[
         str, typer.Option("--peer-python", help="Of llm and journal: an interpreter that has their peers installed.")
     ] = "",
+    aios: Annotated[
+        list[Path] | None,
+        typer.Option("--aios", help="Of llm: a checkout of AIOS to measure beside; may come twice."),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option("--engine", help="Of schedule: also play on this llama.cpp server, http://HOST:PORT.")
+    ] = "",
     json_: output.AsJson = False,
 ) -> None:
     """Measure and print figures, each beside a peer measured in the same run where there is one."""
@@ -48,8 +55,8 @@ def bench(
         "syscall": syscall.run,
         "journal": lambda: journal.run(peer_python),
         "checkpoint": checkpoint.run,
-        "llm": lambda: llm.run(peer_python),
-        "schedule": lambda: schedule.run(traces if name == "schedule" else None),
+        "llm": lambda: llm.run(peer_python, aios or ()),
+        "schedule": lambda: schedule.run(traces if name == "schedule" else None, engine),
         "paging": lambda: paging.run(traces),
         "search": lambda: search.run(locomo, cacm, pages, model_path, output.note, with_vectors=with_vectors),
     }

@@ -41,7 +41,8 @@ SETTLE_S = 10.0
 NATIVE_PRIORITY = {SchedClass.INTERACTIVE: 0, SchedClass.NORMAL: 50, SchedClass.BATCH: 100}
 """What a provider that has a queue of its own is told of a call's class."""
 CHARS_A_TOKEN = 4.0
-"""A stream is not counted exactly while it runs; this is what English text and code have."""
+"""A stream is not counted exactly while it runs; this is what English text and code have, and no piece is less than a
+token."""
 KEPT = "text"
 """Of a failed step's body: what had been written, to go on from,"""
 KEPT_TOKENS = "output_tokens"
@@ -304,7 +305,8 @@ class ModelCall:
             one.plain = False
         elif one.first_token_at is None:
             one.first_token_at = now
-        before, one.written_tokens = one.written_tokens, one.written_tokens + len(text) / CHARS_A_TOKEN
+        before = one.written_tokens
+        one.written_tokens += max(1.0, len(text) / CHARS_A_TOKEN) if text else 0.0
         slice_tokens = self._machine.settings.slice_tokens
         if before // slice_tokens != one.written_tokens // slice_tokens:
             self._machine.admission.consider(self._model.name)

@@ -42,7 +42,7 @@ For each call return <tool_call>
 
 @dataclass(frozen=True)
 class Size:
-    """How large a model is. `SLOW` is wide, not deep: rounding does not grow from layer to layer."""
+    """How large a model is."""
 
     layers: int
     width: int
@@ -51,7 +51,7 @@ class Size:
 
 
 TINY = Size(layers=2, width=64, hidden=128, heads=4)
-SLOW = Size(layers=2, width=512, hidden=4_096, heads=8)
+SLOW = Size(layers=12, width=384, hidden=1_024, heads=6)
 
 
 def write_weights(path: Path, size: Size, context: int = 8_192) -> None:
