@@ -60,6 +60,7 @@ WEB = "tests/surface/test_http.py::test_"
 SHIM = "tests/surface/test_shim.py::test_"
 CONFORM = "tests/surface/test_conformance.py::test_"
 COMMANDS = "tests/cli/test_commands.py::test_"
+OFFLINE_COMMANDS = "tests/cli/test_offline_commands.py::test_"
 OUTPUT = "tests/cli/test_output.py::test_"
 INSTALL = "tests/cli/test_install.py::test_"
 HOSTS = "tests/cli/test_hosts.py::test_"
@@ -225,7 +226,7 @@ REQUIREMENTS: tuple[Requirement, ...] = (
          INSTALL + "it_writes_what_starts_this_installation", INSTALL + "a_dry_run_shows_the_change_and_writes_nothing",
          HOSTS + "undo_restores_the_file_to_the_byte"),
     kept("configuration", "5.4", "Typed and validated; an unknown key names the nearest known one.",
-         COMMANDS + "the_configuration_is_checked_and_shown", TIDY + "every_setting_is_read_somewhere",
+         OFFLINE_COMMANDS + "the_configuration_is_checked_and_shown", TIDY + "every_setting_is_read_somewhere",
          SHIM + "a_broken_configuration_is_told_to_the_host"),
     kept("host-config", "5.4", "mcpServers and VS Code servers are read as they are, with variables.",
          IMPORTED + "the_form_of_most_hosts_is_read",
@@ -258,7 +259,7 @@ REQUIREMENTS: tuple[Requirement, ...] = (
          REPLAY + "a_recording_says_in_every_result_that_it_is_one",
          REPLAY + "a_recording_keeps_the_contract_of_a_model"),
     kept("definitions", "5.6", "Agent definitions in Markdown, listed and checked.",
-         COMMANDS + "agent_definitions_are_listed_and_checked"),
+         OFFLINE_COMMANDS + "agent_definitions_are_listed_and_checked"),
     # 6. Subsystems: store, journal, checkpoints -----------------------------------------------------------------------
     kept("journal", "6 store",
          "Steps intent, done, failed, unknown; no gap; payloads content-addressed and stored once.",

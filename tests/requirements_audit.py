@@ -5,11 +5,12 @@ from __future__ import annotations
 from tests.requirement import Requirement, kept
 
 CHAIN = "tests/audit/test_chain.py::test_"
-COMMANDS = "tests/cli/test_commands.py::test_"
+COMMANDS = "tests/cli/test_audit_commands.py::test_"
 LIFE = "tests/kernel/test_agent_life.py::test_"
 LOG = "tests/kernel/test_audit_log.py::test_"
 REDACT = "tests/audit/test_redact.py::test_"
 TOOLS = "tests/surface/test_tools.py::test_"
+STORE = "tests/cli/test_store_commands.py::test_"
 UPKEEP = "tests/kernel/test_upkeep.py::test_"
 
 AUDIT: tuple[Requirement, ...] = (
@@ -42,7 +43,13 @@ AUDIT: tuple[Requirement, ...] = (
          UPKEEP + "payloads_that_nothing_names_are_dropped_and_saved_files_are_not"),
     kept("backup", "6 store", "Backup online; restore checked, refused on a live kernel, with the old file kept.",
          UPKEEP + "a_backup_of_a_running_kernel_is_a_whole_store_and_takes_the_place_of_another",
-         UPKEEP + "a_backup_that_is_not_whole_changes_nothing"),
+         UPKEEP + "a_backup_that_is_not_whole_changes_nothing",
+         STORE + "a_backup_taken_while_hosts_write_is_whole_and_has_what_was_acknowledged",
+         STORE + "a_backup_is_not_put_back_under_a_running_kernel_and_then_is",
+         STORE + "what_is_no_backup_changes_nothing_and_is_told_apart"),
+    kept("store-commands", "6 store", "Size, compaction and erasure are had from the command line, while agents run.",
+         STORE + "the_size_of_the_store_is_shown_and_grows_with_its_agents",
+         STORE + "erased_words_are_gone_from_the_files_after_a_compaction_and_the_log_holds"),
     kept("crash-walk", "1", "Whatever callers do and whenever kernels die, money, journals, effects and log agree.",
          "tests/crash/test_crash_sweep.py::test_whatever_callers_do_and_whenever_kernels_die_the_books_agree"),
     kept("torn-log", "6 store", "A log torn at any byte keeps what was flushed before it, and a prefix of the rest.",

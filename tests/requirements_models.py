@@ -17,7 +17,7 @@ CHAT = "tests/gateway/test_chat.py::test_"
 MESSAGES = "tests/gateway/test_messages.py::test_"
 SERVED = "tests/llm/test_provider_server.py::test_"
 TOOLS = "tests/surface/test_tools.py::test_"
-COMMANDS = "tests/cli/test_commands.py::test_"
+COMMANDS = "tests/cli/test_offline_commands.py::test_"
 
 MODELS: tuple[Requirement, ...] = (
     # 6. Model drivers and the loop ------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 
 EXAMPLES = sorted(
     path for path in (Path(__file__).parents[1] / "examples").glob("*.py") if path.stem != "verify_audit"
-)  # that one takes a log to look at: tests/cli/test_commands.py gives it some
+)  # that one takes a log to look at: tests/cli/test_audit_commands.py gives it some
 EXAMPLE_S = 100.0
 REFUSAL = {"PYTHONWARNINGS": "", "AOS_MODEL": "", "AOS_CONFIG": ""}
 """What the machine says of itself must not reach an example."""

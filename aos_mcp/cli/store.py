@@ -76,7 +76,8 @@ def _restored(file: Path) -> Path | None:
     async def alone() -> Path | None:
         prepare_home(session.home())
         async with claimed(session.home()):
-            return backup.restore(file, session.home() / "kernel.db", time.strftime("%Y%m%d-%H%M%S"))
+            home, now = session.home(), time.strftime("%Y%m%d-%H%M%S")
+            return backup.restore(file, home / "kernel.db", now, beside=[home / "audit.heads"])
 
     try:
         return anyio.run(alone)

@@ -7,6 +7,7 @@ are made by `SqliteConnection.copy_to`.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from aos_mcp.abi.errors import NotFound, Unavailable
@@ -37,10 +38,11 @@ def check(path: Path) -> None:
         connection.close()
 
 
-def restore(backup: Path, store: Path, now: str) -> Path | None:
+def restore(backup: Path, store: Path, now: str, *, beside: Sequence[Path] = ()) -> Path | None:
     """Put a backup in a store's place; return where the store that was there is kept, None where there was none.
 
-    The caller has made sure that no kernel runs. `now` names what is kept.
+    The caller has made sure that no kernel runs. `now` names what is kept. Files `beside` the store speak of the one
+    that is replaced: they are set aside with it.
 
     Raises:
         NotFound, Unavailable: as `check`; nothing was changed.
@@ -58,6 +60,9 @@ def restore(backup: Path, store: Path, now: str) -> Path | None:
                 if part.exists():
                     os.replace(part, kept.with_name(kept.name + end))
         os.replace(fresh, store)
+        for path in beside:
+            if path.exists():
+                os.replace(path, path.with_name(f"{path.name}.before-{now}"))
         _flush(store.parent)
     except OSError as error:
         raise Unavailable(f"The backup could not be put back: {error.strerror}.", "Nothing was lost.") from error
