@@ -178,7 +178,7 @@ class Settings(Section):
     scheduler: Literal["default", "fifo", "rr", "priority"] = "default"
     concurrency: Annotated[int, Field(ge=1, le=512)] = 64
     """Turns under way at once."""
-    slice_tokens: Annotated[int, Field(ge=1)] = 64
+    slice_tokens: Annotated[int, Field(ge=1)] = 32
     """What a generation may write before it may have to give its place to a call of a better class."""
     budget: BudgetSettings = BudgetSettings()
     workspace_budget: WorkspaceBudget = WorkspaceBudget()

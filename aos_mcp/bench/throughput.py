@@ -26,7 +26,7 @@ from aos_mcp.abi.errors import Unavailable
 from aos_mcp.abi.limits import PROCESS_LIVE_MAX
 from aos_mcp.abi.process import ExitCode, ProcessState
 from aos_mcp.abi.settings import ProviderSettings, Settings, WorkspaceBudget
-from aos_mcp.bench import aios
+from aos_mcp.bench import aios_fifo
 from aos_mcp.bench.figures import Figure, resident_mib
 from aos_mcp.hardware import SystemClock
 from aos_mcp.ports import Deliver, LanguageModel, Store, Transaction
@@ -173,14 +173,17 @@ async def _direct_per_s(callers: int, calls_made: int, model: StubModel) -> floa
 
 def _aios_per_s(checkout: Path, callers: int) -> float:
     """Return what AIOS's FIFO scheduler does of the same, without a budget, a journal or an audit log."""
-    command = [sys.executable, aios.__file__, str(checkout), "--callers", str(callers)]
+    command = [sys.executable, aios_fifo.__file__, str(checkout), "--callers", str(callers)]
     try:
         answer = subprocess.run(
             [*command, "--calls", str(CALLS // callers)], capture_output=True, check=True, timeout=CROWD_S_MAX
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise Unavailable(f"AIOS could not be run: {error}.", "Give --aios a checkout of agiresearch/AIOS.") from None
-    return float(json.loads(answer.stdout)["per_s"])
+    said = json.loads(answer.stdout)
+    if "failed" in said:
+        raise Unavailable(f"{checkout} is not AIOS as it is known: {said['failed']}.", "Known are v0.2.2 and v0.3.0.")
+    return float(said["per_s"])
 
 
 async def _turns_per_s(*, flushed: bool = False) -> float:

@@ -2,8 +2,8 @@
 
 A victim's stream is closed and what it wrote is kept; later its provider is asked to go on from there. That pays only
 where the provider does go on, its cache still holds the prompt, enough is left to write, and whoever waits would wait
-for longer than it costs. A call that has hardly begun may simply begin anew. Slices grow with every preemption, and
-there are at most three, so that every call comes to its end.
+for longer than it costs. A call that has hardly begun may simply begin anew. None is preempted more
+than three times, so that every call comes to its end.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def pays(one: UnderWay, waiting_class: int, wait_s: float, now: float, slice_tok
     first_s = one.first_token_at - one.sent_at
     if one.written_tokens < LITTLE_TOKENS:
         return wait_s > WAIT_OVER_COST * (first_s + (now - one.first_token_at))
-    if not one.continues or one.written_tokens < slice_tokens * 2**one.times or now - one.sent_at > WARM_S:
+    if not one.continues or one.written_tokens < slice_tokens or now - one.sent_at > WARM_S:
         return False
     return wait_s > WAIT_OVER_COST * first_s
 

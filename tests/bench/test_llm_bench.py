@@ -13,13 +13,78 @@ import openai
 import pytest
 
 from aos_mcp.abi.errors import Unavailable
-from aos_mcp.bench import clients, llm, throughput
+from aos_mcp.bench import aios_fifo, clients, llm, throughput
 from aos_mcp.testing.providers import RETRY_AFTER_S, Behaviour, provider_server
 
 
 def test_peers_are_a_program_that_needs_nothing_of_ours() -> None:
-    source = Path(clients.__file__).read_text("utf-8")
-    assert "from aos_mcp" not in source and "import aos_mcp" not in source
+    for program in (clients.__file__, aios_fifo.__file__):
+        source = Path(program).read_text("utf-8")
+        assert "from aos_mcp" not in source and "import aos_mcp" not in source
+
+
+AIOS_FIFO = """
+import threading, queue
+class FIFOScheduler:
+    def __init__(self, llm, get_llm_syscall, **more):
+        self.llm, self.get = llm, get_llm_syscall
+    def start(self):
+        self.active = True
+        threading.Thread(target=self.serve, daemon=True).start()
+    def serve(self):
+        while self.active:
+            try:
+                call = self.get()
+            except queue.Empty:
+                continue
+            call.response = self.llm.execute_llm_syscall(call)
+            call.event.set()
+    def stop(self):
+        self.active = False
+"""
+AIOS_QUEUES = """
+import queue
+calls = queue.Queue()
+global_llm_req_queue_get_message = lambda: calls.get(timeout=0.05)
+global_memory_req_queue_get_message = global_storage_req_queue_get_message = global_tool_req_queue_get_message = None
+"""
+AIOS_SYSCALLS = """
+import threading
+from cerebrum.llm.apis import LLMQuery
+from aios.hooks.stores._global import calls
+class Call:
+    def __init__(self, query):
+        assert isinstance(query, LLMQuery)
+        self.event = threading.Event()
+class SyscallExecutor:
+    def _execute_syscall(self, agent, query):
+        print("noise that belongs nowhere")
+        call = Call(query)
+        calls.put(call)
+        call.event.wait()
+        return call.response
+"""
+
+
+def test_a_checkout_of_aios_is_measured_with_empty_names_for_what_it_needs_besides(tmp_path: Path) -> None:
+    """A checkout in miniature, with the names of the real one that the program uses."""
+    files = {
+        "scheduler/fifo_scheduler": AIOS_FIFO,
+        "hooks/stores/_global": AIOS_QUEUES,
+        "syscall/syscall": AIOS_SYSCALLS,
+    }
+    for name, text in files.items():
+        path = tmp_path / "aios" / f"{name}.py"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    said = subprocess.run(
+        [sys.executable, aios_fifo.__file__, str(tmp_path), "--callers", "3", "--calls", "2"],
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(said.stdout)["per_s"] > 0
+    with pytest.raises(Unavailable, match="AIOS"):
+        throughput._aios_per_s(tmp_path / "nowhere", 3)
 
 
 def test_a_peer_that_is_not_installed_is_said_to_be_absent() -> None:

@@ -32,3 +32,10 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A slower model that takes one call at a time."""
     with serving(tmp_path_factory.mktemp("slow"), SLOW, slots=1) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A fast model in two slots."""
+    with serving(tmp_path_factory.mktemp("pair"), TINY, slots=2) as url:
+        yield url

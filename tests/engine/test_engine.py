@@ -13,7 +13,9 @@ import anyio
 import pytest
 
 from aos_mcp.abi.completion import Completion, Prompt, ToolSpec, Turn
+from aos_mcp.abi.errors import Unavailable
 from aos_mcp.abi.settings import ProviderSettings, Settings
+from aos_mcp.bench import engine
 from aos_mcp.hardware import SystemClock
 from aos_mcp.llm.catalogue import Catalogue
 from aos_mcp.ports import LanguageModel
@@ -163,6 +165,20 @@ async def test_an_answer_that_is_gone_on_with_is_the_one_that_was_not_broken_off
         rest, _ = await answered(model, asked(ESSAY, tokens=120 - cut, continuing=text[:cut]))
     assert text[:cut] + rest.reply.text == text
     assert rest.usage.cached_tokens > 0
+
+
+def test_short_calls_hardly_wait_for_long_ones_on_a_real_engine(pair: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The benchmark that measures it, in small."""
+    monkeypatch.setattr(engine, "ROUNDS", 1)
+    monkeypatch.setattr(engine, "SHORT", 4)
+    short, _, long, _ = (figures := engine.run(pair))
+    assert [figure.name.split(": ")[1] for figure in figures[:2]] == [
+        "short calls, by class, at boundaries",
+        "short calls, by class, preemptive",
+    ]
+    assert all(figure.value > 0 and figure.ratio is not None for figure in (short, long))
+    with pytest.raises(Unavailable, match="No engine answers"):
+        engine.run("http://127.0.0.1:9")
 
 
 async def test_a_batch_agent_gives_way_and_writes_the_same_text(slow: str, tmp_path: Path) -> None:

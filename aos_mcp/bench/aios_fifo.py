@@ -4,7 +4,7 @@ A program of its own; it imports nothing of ours. What AIOS needs besides its sc
 and the drivers of models) stands there as names without anything behind them, and the model answers at once: what is
 measured is the way of a call through its queue, its threads and its log. One line of JSON comes out.
 
-    python aios.py CHECKOUT --callers 64 --calls 100
+    python aios_fifo.py CHECKOUT --callers 64 --calls 100
 """
 
 from __future__ import annotations
@@ -106,7 +106,10 @@ def main() -> None:
     os.dup2(nowhere, 2)
     sys.path.insert(0, options.checkout)
     sys.meta_path.insert(0, _Finder())
-    json.dump({"per_s": measure(options.callers, options.calls)}, answer)
+    try:
+        json.dump({"per_s": measure(options.callers, options.calls)}, answer)
+    except (ImportError, AttributeError, TypeError) as error:  # another release, or no checkout at all
+        json.dump({"failed": repr(error)}, answer)
     answer.close()
 
 
