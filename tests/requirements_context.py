@@ -11,6 +11,7 @@ VICTIMS = "tests/context/test_replacement.py::test_"
 COUNTED = "tests/kernel/test_counting.py::test_"
 ROWS = "tests/context/test_page_table.py::test_"
 COUNTS = "tests/context/test_tokens.py::test_"
+CLASSES = "tests/context/test_classes.py::test_"
 DIALECTS = "tests/llm/test_dialects.py::test_"
 
 CONTEXT: tuple[Requirement, ...] = (
@@ -61,8 +62,11 @@ CONTEXT: tuple[Requirement, ...] = (
     kept(
         "tokens",
         "6 context",
-        "Token counts need no tokenizer and are never far below.",
-        COUNTS + "an_estimate_is_never_far_below_what_a_tokenizer_counts",
+        "Tokens are counted exactly by a vocabulary; without one, by classes of characters, never far below.",
+        COUNTS + "known_texts_are_counted_exactly",
+        COUNTS + "any_text_is_counted_as_openais_own_tokenizer_counts_it",
+        COUNTS + "without_the_package_classes_of_characters_count",
+        CLASSES + "an_estimate_is_never_far_below_what_a_tokenizer_counts",
     ),
     kept(
         "resort",
@@ -77,6 +81,8 @@ CONTEXT: tuple[Requirement, ...] = (
         "Counts are corrected by what a provider bills, durably; the window is kept however wrong the first guess.",
         COUNTED + "a_count_follows_what_the_provider_bills_and_outlives_the_kernel",
         COUNTED + "the_window_is_kept_however_wrong_the_first_guess",
+        COUNTED + "a_context_whose_pages_were_counted_wrongly_is_held_against_the_prompt_itself",
+        COUNTED + "what_was_learned_by_one_counter_is_not_taken_for_the_other",
     ),
     kept(
         "pieces",

@@ -195,7 +195,8 @@ class ModelInfo:
     """What is known of a model before the first call. `price` is None when unknown (never 0 for unknown).
 
     `continues` tells whether the provider goes on from a given beginning of the answer (`Prompt.continuing`). `inputs`
-    holds what turns may carry: `text`, `image`, `file`.
+    holds what turns may carry: `text`, `image`, `file`. `vocabulary` is what its tokens are counted by, where that is
+    known: `o200k`.
     """
 
     name: str
@@ -209,3 +210,4 @@ class ModelInfo:
     quirks: tuple[str, ...] = field(default=())
     continues: bool = False
     inputs: frozenset[str] = frozenset({"text"})
+    vocabulary: str | None = None

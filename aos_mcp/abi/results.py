@@ -486,6 +486,9 @@ class ContextResult(Result):
     pid: str
     resident_tokens: int
     window_tokens: int
+    counted_by: str
+    """What counts its tokens: `o200k`, the model's own vocabulary; `o200k x 1.08`, corrected by what its provider bills
+    (likewise for `classes` of characters)."""
     faults: int
     """How often a page that had left was asked for;"""
     refaults: int

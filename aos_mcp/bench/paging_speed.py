@@ -1,4 +1,4 @@
-"""How long the pure part of paging takes: a turn's pages put into a large table, victims chosen, a prompt laid out.
+"""How long the pure part of paging takes: text counted, pages put into a table, victims chosen, a prompt laid out.
 
 Owns the contexts that are timed. Times are processor time, the least of several runs: the machine may be busy.
 """
@@ -8,16 +8,20 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from time import process_time
 
+import aos_mcp
 from aos_mcp.abi.completion import Reply, ToolRequest
 from aos_mcp.abi.handle import Digest, PageId
 from aos_mcp.abi.page import Page, PageKind
 from aos_mcp.bench.figures import Figure
+from aos_mcp.context.classes import estimate
 from aos_mcp.context.compaction import compacted
 from aos_mcp.context.layout import Drawn, encode_reply, lay_out
 from aos_mcp.context.page_table import PageTable, resident_tokens
 from aos_mcp.context.replacement import choose_victims
+from aos_mcp.context.tokens import count
 
 PAGES = 10_000
 PROMPT_PAGES = 2_000
@@ -49,7 +53,22 @@ def run() -> list[Figure]:
         _figure(f"page table of {PAGES:,}, a tenth of it in the window: compacted", usual, "-"),
         _figure(f"layout of {PROMPT_PAGES:,} pages, for the first time", cold, "-"),
         _figure(f"layout of {PROMPT_PAGES:,} pages, in the next turn", warm, "< 10 ms"),
+        _counting(),
     ]
+
+
+def _counting() -> Figure:
+    """Time the count of our own program by the vocabulary, which knows most of its words by then, and by classes."""
+    text = "".join(path.read_text("utf-8") for path in sorted(Path(aos_mcp.__file__).parent.rglob("*.py")))
+    mega = len(text) / 1e6
+    return Figure(
+        name=f"tokens counted: {mega:.1f} MB of program text",
+        value=_least(lambda: count(text)) * 1_000 / mega,
+        unit="ms/MB",
+        target="<= 1 x",
+        baseline="by classes of characters",
+        baseline_value=_least(lambda: estimate(text)) * 1_000 / mega,
+    )
 
 
 def _figure(name: str, seconds: float, target: str) -> Figure:

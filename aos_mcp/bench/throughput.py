@@ -197,7 +197,7 @@ async def _turns_per_s(*, flushed: bool = False) -> float:
 
 async def _spawn(kernel: TestKernel, agents: int) -> None:
     for number in range(agents):
-        await kernel.call("spawn_agent", task=f"task {number}", budget={"usd": 0.01})
+        await kernel.call("spawn_agent", task=f"task {number}", budget={"usd": 0.02})
 
 
 async def _until_ended(kernel: TestKernel, agents: int) -> None:

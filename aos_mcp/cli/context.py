@@ -73,6 +73,7 @@ def _text(process: Json, table: Json, turns: Sequence[Turn]) -> str:
     facts: dict[str, object] = {
         "agent": f"{process['name']} ({process['pid']})",
         "in the window": f"{table['resident_tokens']:,} of {table['window_tokens']:,} tokens",
+        "counted by": table["counted_by"],
         "left": f"{sum(page['tokens'] for page in table['pages'] if not page['resident']):,} tokens",
         "faults": f"{table['faults']}, {table['refaults']} of them again",
         "never asked for": f"{table['garbage']} of the pages that left",

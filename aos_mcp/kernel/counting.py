@@ -1,13 +1,15 @@
 """What a model's provider counts beside what we count, learned from its bills and kept in the store.
 
-Owns one number a model: billed over counted tokens of a prompt, as a moving average. Windows are held against counts
-corrected by it; a reservation is never lowered by it.
+Owns one number for each model and each way to count: billed over counted tokens of a prompt, as a moving average.
+Windows are held against counts corrected by it; a reservation is never lowered by it. What was learned by another
+counter is kept apart: a store may come from a machine that had no vocabulary, or one may be installed later.
 """
 
 from __future__ import annotations
 
 from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import ModelInfo
+from aos_mcp.context.tokens import CLASSES, O200K, counter
 from aos_mcp.ports import Transaction
 
 STEP = 0.2  # Weight of the newest bill.
@@ -15,14 +17,29 @@ MOVED = 0.01  # A smaller change is not worth a write.
 FACTOR_MIN, FACTOR_MAX = 0.25, 4.0  # Beyond these a bill counts something else than the prompt.
 COUNTED_MIN = 500  # A shorter prompt is mostly what a dialect puts around it.
 RESERVE = 1.05  # Kept free above a corrected count: the text that comes may be of another kind than what was billed.
-FIRST_GUESS = {"anthropic": 1.15}
-"""By dialect, before the first bill: newer tokenizers of that provider count more than ours of 200,000 words."""
+FIRST_GUESS = {
+    O200K: {"anthropic": 1.3, "openai": 1.1},
+    CLASSES: {"anthropic": 1.15, "openai": 1.0},
+}
+"""By counter and dialect, before the first bill of a model that counts by another vocabulary than we do."""
 
 
 def factor(tx: Transaction, info: ModelInfo) -> float:
     """Return how many tokens the provider counts for one of ours."""
     known = tx.fact_get(_fact(info.name))
-    return float(known) if known is not None else FIRST_GUESS.get(info.dialect, 1.0)
+    return float(known) if known is not None else first_guess(info)
+
+
+def first_guess(info: ModelInfo) -> float:
+    """Return the factor of a model of which no bill is known."""
+    guesses = FIRST_GUESS[counter()]
+    return 1.0 if info.vocabulary == counter() else guesses.get(info.dialect, guesses["openai"])
+
+
+def described(tx: Transaction, info: ModelInfo) -> str:
+    """Return what counts a model's tokens, and by which factor the count is corrected, for a person to read."""
+    corrected = factor(tx, info)
+    return counter() if corrected == 1.0 else f"{counter()} x {corrected:.2f}"
 
 
 def learn(tx: Transaction, info: ModelInfo, counted: int, usage: Usage) -> None:
@@ -53,4 +70,9 @@ def _put(tx: Transaction, info: ModelInfo, known: str | None, value: float) -> N
 
 
 def _fact(model: str) -> str:
-    return f"tokens:{model}"
+    return f"tokens:{by_counter(model)}"
+
+
+def by_counter(model: str) -> str:
+    """Return under which name is kept what was learned of a model's counts: by classes it is the model's own."""
+    return model if counter() == CLASSES else f"{counter()}:{model}"

@@ -1,8 +1,8 @@
 """Margins: how much is reserved for a prompt whose tokens only its provider can count.
 
-Our own count leans to the high side and is reserved with a margin on top. A provider that bills more than that teaches
-the margin of its model, which is kept in the store: what was too little once is enough the next time, also after a
-restart. A margin never shrinks.
+Our own count is reserved with a margin on top, a small one where we count by the model's own vocabulary. A provider
+that bills more than that teaches the margin of its model, which is kept in the store: what was too little once is
+enough the next time, also after a restart. A margin never shrinks.
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from aos_mcp.abi.budget import Usage
-from aos_mcp.abi.completion import Prompt, ToolSpec
-from aos_mcp.context.tokens import count
+from aos_mcp.abi.completion import ModelInfo, Prompt, ToolSpec
+from aos_mcp.context.tokens import CLASSES, O200K, count, counter
+from aos_mcp.kernel.counting import by_counter
 from aos_mcp.ports import Transaction
 
-MARGIN = 1.35
-"""Of a model nothing is known of: more than our count was ever found to be off for plain text, code and JSON."""
+MARGIN = {O200K: 1.5, CLASSES: 1.35}
+"""By counter, of a model that counts by another vocabulary: more than plain text, code, JSON and hexadecimal were ever
+found to be off. Classes lean to the high side by themselves."""
+MARGIN_EXACT = 1.1
+"""Of a model whose vocabulary we count by: what its provider makes of tools and turns is still its own."""
 LEARNED_SLACK = 1.1
 """A prompt that surprised us is not the worst there will be."""
 TURN_OVERHEAD_TOKENS = 16
@@ -29,7 +33,7 @@ class Counted:
     """A prompt as we count it."""
 
     words: int = 0
-    """Tokens of its texts and tools, as estimated."""
+    """Tokens of its texts and tools."""
     overhead: int = 0
     """Tokens that a dialect puts around turns and tools."""
     carried: int = 0
@@ -57,21 +61,28 @@ class Margins:
         """Start with none; each is read from the store when it is first asked for."""
         self._known: dict[str, float] = {}
 
-    def of(self, tx: Transaction, model: str) -> float:
+    def of(self, tx: Transaction, info: ModelInfo) -> float:
         """Return a model's margin."""
-        if model not in self._known:
-            fact = tx.fact_get(FACT + model)
-            self._known[model] = float(fact) if fact is not None else MARGIN
-        return self._known[model]
+        name = by_counter(info.name)
+        if name not in self._known:
+            fact = tx.fact_get(FACT + name)
+            self._known[name] = float(fact) if fact is not None else first_margin(info)
+        return self._known[name]
 
-    def learn(self, tx: Transaction, model: str, counted: Counted, used: Usage) -> None:
+    def learn(self, tx: Transaction, info: ModelInfo, counted: Counted, used: Usage) -> None:
         """Widen a model's margin where it billed more input than it allowed for."""
         billed = used.prompt_tokens
-        if not counted.words or billed <= counted.at_most(self.of(tx, model)):
+        if not counted.words or billed <= counted.at_most(self.of(tx, info)):
             return
         wider = (billed - counted.fixed) / counted.words * LEARNED_SLACK
-        tx.fact_put(FACT + model, repr(wider))
-        self._known[model] = wider
+        name = by_counter(info.name)
+        tx.fact_put(FACT + name, repr(wider))
+        self._known[name] = wider
+
+
+def first_margin(info: ModelInfo) -> float:
+    """Return the margin of a model that never billed more than it allows for."""
+    return MARGIN_EXACT if info.vocabulary == counter() else MARGIN[counter()]
 
 
 def counted_in(prompt: Prompt) -> Counted:

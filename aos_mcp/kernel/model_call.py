@@ -231,7 +231,7 @@ class ModelCall:
         used = replace(self._answered, turns=1)
         budget.settle(tx, self._reservation, used)
         if not self._replayed:  # a recording counted some other prompt
-            self._machine.margins.learn(tx, self._model.name, self.counted, used)
+            self._machine.margins.learn(tx, self._info, self.counted, used)
             counting.learn(tx, self._info, self.counted.plain, used)
         self._finish(tx, StepState.DONE, encode_reply(reply))
         tx.audit_stage(self._entry("ok", used))
@@ -246,7 +246,7 @@ class ModelCall:
 
     def _reserve(self, tx: Transaction, prompt: Prompt, process: Process | None) -> Prompt:
         now, price, chain = self._machine.clock.now(), self._info.price, tx.account_chain(self._account)
-        self._input_tokens = self.counted.at_most(self._machine.margins.of(tx, self._model.name))
+        self._input_tokens = self.counted.at_most(self._machine.margins.of(tx, self._info))
         output = budget.fit_output(chain, price, self._input_tokens, prompt.max_output_tokens)
         cost, tokens = budget.worst_case(price, self._input_tokens, output), self._input_tokens + output
         budget.reserve(tx, self._account, self._reservation, cost_microusd=cost, tokens=tokens, at=now)

@@ -10,11 +10,12 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import anyio
 
 from aos_mcp.abi.audit import AuditEntry
-from aos_mcp.abi.completion import Completion, Prompt, ToolRequest
+from aos_mcp.abi.completion import Completion, ModelInfo, Prompt, ToolRequest, ToolSpec
 from aos_mcp.abi.errors import AosError, BudgetExhausted, ModelError, ModelFault
 from aos_mcp.abi.journal import FALLBACK, EffectClass
 from aos_mcp.abi.limits import MOUNT_WAKE_S
@@ -27,7 +28,7 @@ from aos_mcp.kernel import budget, counting, journal, pages, paging, table
 from aos_mcp.kernel.gate import Gate
 from aos_mcp.kernel.generation import Generation
 from aos_mcp.kernel.machine import TURN, Machine
-from aos_mcp.kernel.margin import tool_tokens
+from aos_mcp.kernel.margin import counted_in, tool_tokens
 from aos_mcp.kernel.model_call import order_of
 from aos_mcp.kernel.requests import Requests, last_reply, position_of
 from aos_mcp.kernel.retry import GiveUp, Next, Verdict, counted
@@ -44,6 +45,10 @@ OUTPUT_TOKENS_DEFAULT = 8_192
 """Of one turn; a model that needs more is asked to go on."""
 ROOM_PART = 4
 """Tools and the kernel's text never leave pages less than this part of the window."""
+SURELY_PART = 4
+"""Of the window: a context that weighs less fits, however its pages were counted, and is not counted again."""
+FITTINGS_MAX = 4
+"""Prompts laid out and counted for one turn; each but the first is shorter by what was too much of the one before."""
 CUTS_MAX = 8
 """Replies in a row that end at the token limit; a model that goes on like this never says anything."""
 
@@ -140,23 +145,8 @@ class Quantum:
         window = min(info.context_tokens, machine.settings.context.window_tokens or info.context_tokens)
         wanted = min(OUTPUT_TOKENS_DEFAULT, info.output_tokens_max, window // 2)
         context = self._pager.context
-        fixed = count(SYSTEM) + sum(tool_tokens(tool) for tool in tools)
-        fits = await machine.store.read(lambda tx: counting.room(tx, info, window - wanted)) - fixed
-        cut = await self._pager.fit(max(fits, (window - wanted) // ROOM_PART), info, tools)
+        prompt, cut = await self._fitted(info, tools, window - wanted, wanted)
         table_ = list(context.table.pages)
-
-        def compose(tx: Transaction) -> Prompt:
-            return lay_out(
-                table_,
-                lambda page: journal.payload(tx, page.digest),
-                system=SYSTEM,
-                tools=tools,
-                max_output_tokens=wanted,
-                turn=context.table.turns,
-                drawn=context.drawn,
-            )
-
-        prompt = await machine.store.read(compose)
         call = Generation(
             machine,
             model,
@@ -185,6 +175,41 @@ class Quantum:
         self._process = process
         machine.process_changed(process, TURN)
         return page, completion.reply.requests
+
+    async def _fitted(
+        self, info: ModelInfo, tools: tuple[ToolSpec, ...], window_tokens: int, wanted: int
+    ) -> tuple[Prompt, bool]:
+        """Return the prompt of this turn, held against so many of the provider's tokens, and whether pages left for it.
+
+        Pages leave by the counts they are stored with, some of them perhaps another counter's. The window is held
+        against the prompt itself, counted as a whole; where that is too much, pages are weighed by it, and more leave.
+        """
+        machine, context, cut = self._machine, self._pager.context, False
+        room = await machine.store.read(lambda tx: counting.room(tx, info, window_tokens))
+        fixed = count(SYSTEM) + sum(tool_tokens(tool) for tool in tools)
+        fits = for_pages = max(room - fixed, room // ROOM_PART)
+        for attempt in range(FITTINGS_MAX):
+            left = await self._pager.fit(fits, info, tools)
+            cut, resident = cut or left, context.table.resident_tokens
+            lay = partial(self._laid_out, rows=list(context.table.pages), tools=tools, wanted=wanted)
+            prompt = await machine.store.read(lay)
+            counted = counted_in(prompt).plain if fixed + resident > room // SURELY_PART else 0
+            if counted <= room or (attempt and not left):
+                break
+            fits = for_pages * resident // (counted - fixed)
+        return prompt, cut
+
+    def _laid_out(self, tx: Transaction, *, rows: Sequence[Page], tools: tuple[ToolSpec, ...], wanted: int) -> Prompt:
+        context = self._pager.context
+        return lay_out(
+            rows,
+            lambda page: journal.payload(tx, page.digest),
+            system=SYSTEM,
+            tools=tools,
+            max_output_tokens=wanted,
+            turn=context.table.turns,
+            drawn=context.drawn,
+        )
 
     def _order(self) -> tuple[float, ...]:
         process = self._process

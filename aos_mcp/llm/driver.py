@@ -64,6 +64,7 @@ class Driver(ABC):
         self._clock = clock
         self._inputs = link.row.inputs(model)
         self._continues = link.row.continues(model)
+        self._vocabulary = link.row.vocabulary(model)
         self._quirks = tuple(name for name, value in link.row.quirks.model_dump().items() if value is True)
 
     @property
@@ -85,6 +86,7 @@ class Driver(ABC):
             quirks=self._quirks,
             continues=self._continues,
             inputs=self._inputs,
+            vocabulary=self._vocabulary,
         )
 
     async def complete(self, prompt: Prompt, deliver: Deliver) -> Completion:

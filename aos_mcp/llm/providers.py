@@ -83,6 +83,8 @@ class Quirks(BaseModel):
     """Patterns of the models that take images."""
     files: tuple[str, ...] = ()
     """Patterns of the models that take PDF files."""
+    o200k: tuple[str, ...] = ()
+    """Patterns of the models whose tokens are counted by the vocabulary o200k."""
     extra_body: dict[str, JsonValue] = {}
     """More fields for every request."""
 
@@ -114,6 +116,10 @@ class Row(BaseModel):
     def continues(self, model: str) -> bool:
         """Tell whether `model` goes on from a given beginning of its answer."""
         return self.quirks.prefix != "none" and _fits(model, self.quirks.prefix_models)
+
+    def vocabulary(self, model: str) -> str | None:
+        """Return the vocabulary by which `model` counts, where it is known."""
+        return "o200k" if _fits(model, self.quirks.o200k) else None
 
     def inputs(self, model: str) -> frozenset[str]:
         """Return what a user turn may carry to `model`: `text`, `image`, `file`."""

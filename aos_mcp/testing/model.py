@@ -49,6 +49,7 @@ class ScriptedModel:
     """Raised one by one before the script goes on: passing faults."""
     continues: bool = False
     inputs: frozenset[str] = frozenset({"text"})
+    vocabulary: str | None = None
 
     async def describe(self) -> ModelInfo:
         """See `ports.LanguageModel`."""
@@ -61,6 +62,7 @@ class ScriptedModel:
             key_present=True,
             continues=self.continues,
             inputs=self.inputs,
+            vocabulary=self.vocabulary,
         )
 
     async def complete(self, prompt: Prompt, deliver: Deliver) -> Completion:

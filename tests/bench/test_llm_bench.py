@@ -145,7 +145,7 @@ async def test_a_kernel_with_its_real_drivers_answers_every_call_of_a_provider_w
 async def test_a_stub_agent_makes_a_tool_call_in_each_turn_but_its_last() -> None:
     model = throughput.StubModel("stub/agent", turns=3)
     async with throughput.stub_kernel(model) as kernel:
-        pid = (await kernel.call("spawn_agent", task="go", budget={"usd": 0.01})).pid
+        pid = (await kernel.call("spawn_agent", task="go", budget={"usd": 0.02})).pid
         with anyio.fail_after(30):
             (agent,) = (await kernel.call("wait_agent", pids=[pid], timeout_s=20)).agents
     assert (agent.exit_code, agent.usage.turns, agent.usage.tool_calls) == ("done", 3, 2)

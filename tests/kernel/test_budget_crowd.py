@@ -20,7 +20,7 @@ from aos_mcp.abi.completion import Completion, ModelInfo, Prompt, Reply, ToolReq
 from aos_mcp.abi.errors import BudgetExhausted, ModelError, ModelFault
 from aos_mcp.abi.settings import Settings
 from aos_mcp.kernel import budget
-from aos_mcp.kernel.margin import LEARNED_SLACK, MARGIN, Counted, Margins, counted_in
+from aos_mcp.kernel.margin import LEARNED_SLACK, Counted, Margins, counted_in, first_margin
 from aos_mcp.ports import Deliver, Store, Transaction
 from aos_mcp.storage.sqlite import open_sqlite
 from aos_mcp.testing.clock import FakeClock
@@ -29,6 +29,10 @@ from aos_mcp.testing.model import PRICE, ScriptedModel, ScriptedModels, calls, s
 from tests.kernel.stage import DEADLINE_S, NAME, until
 
 T = TypeVar("T")
+
+INFO = ModelInfo(
+    name=NAME, dialect="openai", context_tokens=100_000, output_tokens_max=4_096, price=PRICE, key_present=True
+)
 
 AGENTS = 100
 TOKENS, USD = 400_000, 3.0
@@ -62,7 +66,7 @@ class Gambler:
         """See `ports.LanguageModel`."""
         self.calls += 1
         await anyio.lowlevel.checkpoint()
-        most = counted_in(prompt).at_most(MARGIN)
+        most = counted_in(prompt).at_most(first_margin(await self.describe()))
         read = most if self.source.random() < 0.5 else self.source.randrange(1, most)
         chance = self.source.random()
         if chance < 0.15:
@@ -242,14 +246,14 @@ async def test_a_provider_that_bills_more_than_we_count_is_believed_the_next_tim
     async with kernel_on(tmp_path, ScriptedModels(model)) as k:
         with anyio.fail_after(DEADLINE_S):
             await k.call("spawn_agent", task="x", wait_s=DEADLINE_S)
-        learned = k.machine.margins
+        learned, info = k.machine.margins, await model.describe()
         words = counted_in(model.prompts[0])
-        margin = await k.machine.store.read(lambda tx: learned.of(tx, NAME))
+        margin = await k.machine.store.read(lambda tx: learned.of(tx, info))
         assert words.at_most(margin) >= 50_000, "the same prompt is reserved with enough"
     left = 40_000
     narrow = Settings.model_validate({"workspace_budget": {"tokens": 2 * dear.tokens + left}})
     long = "a word and another " * 2_000
-    assert counted_in(Prompt(system="", turns=(Turn(role="user", text=long),))).at_most(MARGIN) < left / 2
+    assert counted_in(Prompt(system="", turns=(Turn(role="user", text=long),))).at_most(first_margin(info)) < left / 2
     async with kernel_on(tmp_path, ScriptedModels(model), settings=narrow) as k:
         with anyio.fail_after(DEADLINE_S), pytest.raises(BudgetExhausted):
             await k.call("complete", prompt=long, max_tokens=100)
@@ -261,10 +265,10 @@ async def test_a_margin_only_grows_and_covers_all_it_has_seen(words: int, fixed:
     counted = Counted(words=words, overhead=fixed)
 
     def work(tx: Transaction) -> None:
-        margins, before = Margins(), MARGIN
+        margins, before = Margins(), first_margin(INFO)
         for billed in bills:
-            margins.learn(tx, NAME, counted, Usage(cached_tokens=billed))
-            now = margins.of(tx, NAME)
+            margins.learn(tx, INFO, counted, Usage(cached_tokens=billed))
+            now = margins.of(tx, INFO)
             assert now == before or now == pytest.approx((billed - fixed) / words * LEARNED_SLACK)
             assert now >= before
             assert counted.at_most(now) >= billed

@@ -16,7 +16,7 @@ from aos_mcp.testing.model import ScriptedModel, ScriptedModels, calls, says
 from tests.kernel.stage import DEADLINE_S, NAME
 from tests.kernel.test_paging import is_prefix, report
 
-TURNS = 40
+TURNS = 43  # The next turn is one in which the pager looks: every fourth from the one in which there is enough.
 ROOMY = 1_000_000
 READ = a_tool("lib__read", read_only=True)
 DEAR = ModelPrice(input=1.0, cached=0.5, written=1.0, output=1.0, source="test")

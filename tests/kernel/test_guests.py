@@ -291,7 +291,8 @@ async def test_a_rule_speaks_about_guests_too(tmp_path: Path) -> None:
 
 async def test_a_guest_lists_and_counts(tmp_path: Path) -> None:
     settings = Settings(gateway=GatewaySettings(aliases={"gpt-mini": "scripted/one", "gpt-*": "scripted/two"}))
-    async with kernel_on(tmp_path, ScriptedModels(scripted()), settings=settings) as kernel:
+    models = ScriptedModels(scripted(), ScriptedModel("scripted/two", ()))
+    async with kernel_on(tmp_path, models, settings=settings) as kernel:
         key = await issue(kernel, name="crew")
         listed: Any = await kernel.kernel.guest_call(key.key, "list_models", {})
         assert listed.default == "scripted/one"

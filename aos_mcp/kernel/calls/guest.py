@@ -18,7 +18,7 @@ from aos_mcp.kernel.call import Call, check_model
 from aos_mcp.kernel.calls import views
 from aos_mcp.kernel.calls.attachments import decoded, recognized
 from aos_mcp.kernel.calls.model import OUTPUT_TOKENS_DEFAULT, models_of, patiently, settling
-from aos_mcp.kernel.margin import MARGIN, counted_in
+from aos_mcp.kernel.margin import counted_in
 from aos_mcp.kernel.model_call import order_of
 from aos_mcp.kernel.retry import chain_of
 from aos_mcp.kernel.schema_check import check_schema
@@ -61,8 +61,10 @@ def _result(completion: Completion) -> g.GenerateResult:
 
 async def count_tokens(call: Call, args: a.CountTokensArgs) -> g.CountTokensResult:
     """Count a prompt as it would be reserved: an estimate that the provider's own count should not exceed."""
-    await _chosen(call, args.model)
-    return g.CountTokensResult(tokens=counted_in(_prompt(args.prompt, None)).at_most(MARGIN))
+    machine, chain = call.machine, await _chosen(call, args.model)
+    info = await machine.models.resolve(chain[0]).describe()
+    margin = await call.read(lambda tx: machine.margins.of(tx, info))
+    return g.CountTokensResult(tokens=counted_in(_prompt(args.prompt, None)).at_most(margin))
 
 
 async def list_models(call: Call, args: a.NoArgs) -> g.ModelsResult:

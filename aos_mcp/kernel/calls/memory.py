@@ -18,7 +18,7 @@ from aos_mcp.context.compaction import fault_counts, low_water_mark, thrash
 from aos_mcp.context.handle import short_id
 from aos_mcp.context.page_table import WHOLE_TOKENS_MAX, resident_tokens
 from aos_mcp.context.tokens import count
-from aos_mcp.kernel import notes, pages, provenance
+from aos_mcp.kernel import counting, notes, pages, provenance
 from aos_mcp.kernel.call import Call
 from aos_mcp.kernel.calls import views
 from aos_mcp.kernel.indexer import query_vector
@@ -232,7 +232,8 @@ async def read_context(call: Call, args: a.PidArgs) -> r.ContextResult:
     """Show a page table."""
     process = await call.read(lambda tx: call.find(tx, args.pid))
     settings = call.machine.settings.context
-    window = settings.window_tokens or (await call.machine.models.resolve(process.model).describe()).context_tokens
+    info = await call.machine.models.resolve(process.model).describe()
+    window = settings.window_tokens or info.context_tokens
 
     def work(tx: Transaction) -> r.ContextResult:
         rows = tx.page_table(process.pid)
@@ -240,6 +241,7 @@ async def read_context(call: Call, args: a.PidArgs) -> r.ContextResult:
             pid=process.pid,
             resident_tokens=resident_tokens([row for row in rows if row.position != OUTSIDE]),
             window_tokens=window,
+            counted_by=counting.described(tx, info),
             **fault_counts(rows),
             thrash=round(thrash(rows), 2),
             low_water=round(low_water_mark(rows, settings.low_water, settings.high_water), 2),
