@@ -66,6 +66,7 @@ CONTEXT: tuple[Requirement, ...] = (
         COUNTS + "known_texts_are_counted_exactly",
         COUNTS + "any_text_is_counted_as_openais_own_tokenizer_counts_it",
         COUNTS + "without_the_package_classes_of_characters_count",
+        "tests/llm/test_rows.py::test_the_models_said_to_count_by_o200k_are_those_of_which_openai_says_so",
         CLASSES + "an_estimate_is_never_far_below_what_a_tokenizer_counts",
     ),
     kept(

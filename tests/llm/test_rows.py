@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiktoken.model import MODEL_PREFIX_TO_ENCODING, MODEL_TO_ENCODING
 
 from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import Attachment, Prompt, RateLimits, ToolRequest, Turn
@@ -342,3 +343,15 @@ def test_a_turn_with_attachments_keeps_its_tool_results_apart() -> None:
     messages = openai_compatible.request_body("m", Prompt(system="", turns=turns), Quirks())["messages"]
     assert [part["type"] for part in messages[0]["content"]] == ["image_url"]
     assert messages[2]["content"] == "1"
+
+
+def test_the_models_said_to_count_by_o200k_are_those_of_which_openai_says_so() -> None:
+    said = {**MODEL_TO_ENCODING, **{f"{prefix}x": encoding for prefix, encoding in MODEL_PREFIX_TO_ENCODING.items()}}
+    assert len(said) > 20
+    for model, encoding in said.items():
+        if encoding != "o200k_harmony":
+            assert (ROWS["openai"].vocabulary(model) == "o200k") == (encoding == "o200k_base"), model
+    # The open models' vocabulary differs in its special tokens only.
+    assert said["gpt-oss-x"] == "o200k_harmony"
+    assert ROWS["groq"].vocabulary("openai/gpt-oss-120b") == ROWS["ollama"].vocabulary("gpt-oss:20b") == "o200k"
+    assert ROWS["anthropic"].vocabulary("claude-sonnet-5-5") is None
