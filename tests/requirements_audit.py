@@ -11,6 +11,7 @@ LOG = "tests/kernel/test_audit_log.py::test_"
 REDACT = "tests/audit/test_redact.py::test_"
 TOOLS = "tests/surface/test_tools.py::test_"
 STORE = "tests/cli/test_store_commands.py::test_"
+WALK = "tests/crash/test_random_walk.py::test_"
 UPKEEP = "tests/kernel/test_upkeep.py::test_"
 
 AUDIT: tuple[Requirement, ...] = (
@@ -51,7 +52,10 @@ AUDIT: tuple[Requirement, ...] = (
          STORE + "the_size_of_the_store_is_shown_and_grows_with_its_agents",
          STORE + "erased_words_are_gone_from_the_files_after_a_compaction_and_the_log_holds"),
     kept("crash-walk", "1", "Whatever callers do and whenever kernels die, money, journals, effects and log agree.",
-         "tests/crash/test_crash_sweep.py::test_whatever_callers_do_and_whenever_kernels_die_the_books_agree"),
+         WALK + "whatever_callers_do_and_whenever_kernels_die_the_books_agree",
+         WALK + "hours_of_walks_from_fresh_seeds_leave_books_that_agree"),
+    kept("crash-walk-replay", "1", "A walk follows from its seed alone: twice the same is on record, to the last byte.",
+         WALK + "one_seed_is_one_walk_to_the_last_byte_on_record"),
     kept("torn-log", "6 store", "A log torn at any byte keeps what was flushed before it, and a prefix of the rest.",
          "tests/storage/test_torn_log.py::test_a_log_cut_anywhere_keeps_what_was_promised_and_a_prefix_of_the_rest",
          "tests/storage/test_torn_log.py::test_a_log_with_a_flipped_byte_keeps_what_stands_before_it"),

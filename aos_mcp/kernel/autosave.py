@@ -29,11 +29,11 @@ async def autosave(machine: Machine, pid: Pid) -> None:
     machine.unsaved[pid] += 1
     if machine.unsaved[pid] < settings.every_turns:
         return
-    process = await machine.store.read(lambda tx: tx.process_get(pid))
-    del machine.unsaved[pid]
-    if process is None or process.state is not ProcessState.READY:
-        return
+    del machine.unsaved[pid]  # before anything is waited for: a process that ends meanwhile is taken out as well
     try:
+        process = await machine.store.read(lambda tx: tx.process_get(pid))
+        if process is None or process.state is not ProcessState.READY:
+            return
         with machine.keeping(pid):
             await _save(machine, process, settings.keep)
     except AosError as error:

@@ -27,9 +27,14 @@ P = TypeVar("P")
 class Death:
     """Counts moments, and ends the process at one of them: the only way out that no code can notice."""
 
-    def __init__(self, at: int | None = None) -> None:
-        """Die at moment `at`, counted from 1; None lives and counts."""
+    def __init__(self, at: int | None = None, end: Callable[[], None] | None = None) -> None:
+        """Die at moment `at`, counted from 1; None lives and counts.
+
+        `end` stands in for the end of the process, where there are to be more lives in it. What goes on after it comes
+        to it again, at whatever it asks of a device.
+        """
         self._at = at
+        self._end = end or kill_tree
         self._lock = threading.Lock()  # statements run on threads of their own
         self.moments: list[str] = []
         """What was about to happen at each moment."""
@@ -38,8 +43,8 @@ class Death:
         """Note that `what` is about to happen, and die where it is time."""
         with self._lock:
             self.moments.append(what)
-            if len(self.moments) == self._at:
-                kill_tree()
+            if self._at is not None and len(self.moments) >= self._at:
+                self._end()
 
 
 def kill_tree() -> None:

@@ -14,6 +14,7 @@ from aos_mcp.abi.journal import MODEL_CALL, EffectClass, Step, StepState
 from aos_mcp.abi.process import Process, ProcessState
 from aos_mcp.audit.chain import load_key, parse_head
 from aos_mcp.audit.verify import verify
+from aos_mcp.kernel.journal import question_about
 from aos_mcp.ports import Transaction
 from aos_mcp.testing.kernels import AUDIT_KEY, OWNER
 from aos_mcp.testing.model import PRICE
@@ -109,6 +110,12 @@ def money(tx: Transaction, rows: Sequence[Process], steps: dict[Any, list[Step]]
         own[row.pid] = mine
         if (account.reserved_microusd, account.reserved_tokens) != (0, 0):
             found.append(f"{row.name} still holds {account.reserved_microusd} microusd")
+        for name in ("turns", "microusd", "tokens", "tool_calls"):
+            limit = getattr(account.limit, name)
+            if limit is not None and getattr(account.used, name) > limit:
+                found.append(f"{row.name} is overdrawn: {getattr(account.used, name)} {name} of {limit}")
+        if row.guest:
+            continue  # its program has the journal
         model = [step for step in steps[row.pid] if step.call == MODEL_CALL]
         cut = sum(step.state is StepState.FAILED for step in model)
         billed = CALL_MICROUSD * sum(step.state is StepState.DONE for step in model)
@@ -118,10 +125,6 @@ def money(tx: Transaction, rows: Sequence[Process], steps: dict[Any, list[Step]]
             found.append(f"{row.name} was charged {mine.turns} turns and its journal has {len(model)}")
         if not billed <= mine.microusd <= billed + worst:
             found.append(f"{row.name} was charged {mine.microusd} microusd, its journal says {billed} and {cut} cut")
-        for name in ("turns", "microusd", "tokens", "tool_calls"):
-            limit = getattr(account.limit, name)
-            if limit is not None and getattr(account.used, name) > limit:
-                found.append(f"{row.name} is overdrawn: {getattr(account.used, name)} {name} of {limit}")
     workspace = tx.account_get(WORKSPACE_ACCOUNT)
     if workspace is not None and workspace.used != sum(own.values(), Usage()):
         found.append(f"the workspace was charged {workspace.used}, its agents {sum(own.values(), Usage())}")
@@ -143,18 +146,25 @@ def evidence(tx: Transaction, rows: Sequence[Process], steps: dict[Any, list[Ste
     if tx.audit_staged(limit=1):
         found.append("audit entries were left unsealed")
     told = Counter((record.entry.call, record.entry.outcome) for record in records)
-    told_of = Counter((record.entry.actor, record.entry.call) for record in records if record.entry.outcome == "ok")
-    begun = told[("spawn_agent", "ok")] + told[("begin", "ok")]
+    ok = [record.entry for record in records if record.entry.outcome == "ok"]
+    told_of = Counter((entry.actor if entry.actor.startswith("p_") else entry.pid, entry.call) for entry in ok)
+    begun = sum(told[(call, "ok")] for call in ("spawn_agent", "begin", "issue_key", "run_schedule"))
     if begun < len(rows):
         found.append(f"{len(rows)} processes, and {begun} beginnings on the audit log")
     for row in rows:
-        for call, count in Counter(step.call for step in steps[row.pid] if step.state is StepState.DONE).items():
+        made = (s for s in steps[row.pid] if s.state is StepState.DONE and not reconciled(tx, s))
+        for call, count in Counter(step.call for step in made).items():
             if told_of[(row.pid, call)] < count:
                 found.append(f"{row.name} made {count} {call}, the audit log has {told_of[(row.pid, call)]}")
         ends = sum(record.entry.call == "end" and record.entry.pid == row.pid for record in records)
         if not ends:
             found.append(f"the end of {row.name} is not on the audit log")
     return found
+
+
+def reconciled(tx: Transaction, step: Step) -> bool:
+    """Tell whether a step is done because somebody said so: the log has what that person answered."""
+    return tx.approval_get(question_about(step.pid, step.number)) is not None
 
 
 def heads_beside(home: Path) -> list[AuditHead]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import anyio
 
 from aos_mcp.abi.sandbox import WorkspaceFile
+from aos_mcp.abi.settings import Settings
 from aos_mcp.hardware import SystemClock
 from aos_mcp.kernel.recovery import take_over
 from aos_mcp.sandbox.workspace import DirectoryWorkspaces
@@ -17,7 +19,7 @@ from aos_mcp.testing.devices import RecordingSandbox
 from aos_mcp.testing.kernels import TestKernel, kernel_on
 from aos_mcp.testing.model import ScriptedModel, ScriptedModels, calls, says
 from tests.kernel.stage import CHILD, DEADLINE_S, NAME, ended, handle_in, models, results_of, until
-from tests.kernel.test_races import HookedStore
+from tests.kernel.test_races import HookedStore, unit_name
 
 
 class HeldWorkspaces(DirectoryWorkspaces):
@@ -135,3 +137,22 @@ async def test_a_restore_that_is_made_again_after_a_crash_gives_the_same_fork(tm
 async def forks(k: TestKernel) -> list[str]:
     rows = await k.machine.store.read(lambda tx: tx.process_list(limit=50))
     return [row.pid for row in rows if row.forked_from is not None]
+
+
+async def test_an_agent_killed_while_its_own_save_is_decided_takes_nothing_else_along(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"checkpoints": {"every_turns": 1}})
+    script = (calls(("sandbox_exec", {"command": "make"}), key="a"), says("done"))
+    async with kernel_on(tmp_path, models(*script), settings=settings) as k:
+        machine, inner = k.machine, k.machine.store
+
+        class Store(HookedStore):
+            async def read(self, work: Any) -> Any:
+                found = await inner.read(work)
+                if "autosave" in unit_name(work):
+                    machine.unsaved.clear()  # as the reaper does, once the end is published
+                return found
+
+        machine.store = Store(inner)
+        with anyio.fail_after(DEADLINE_S):
+            assert (await ended(k, (await k.call("spawn_agent", task="x")).pid)).result == "done"
+            assert (await ended(k, (await k.call("spawn_agent", task="y")).pid)).result == "done"
