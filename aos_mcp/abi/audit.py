@@ -31,6 +31,15 @@ class AuditEntry:
     """Arguments and result, stored beside the chain and erasable."""
 
 
+def kernel_entry(
+    at: float, category: str, call: str, *, pid: str, subject: str, outcome: str = "ok", detail: str = ""
+) -> AuditEntry:
+    """Return the entry of what the kernel does by itself."""
+    return AuditEntry(
+        at=at, category=category, actor="kernel", pid=pid, call=call, outcome=outcome, subject=subject, detail=detail
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRecord:
     """An entry in its place: `digest` is over the entry, `seq` and `previous`."""

@@ -6,6 +6,7 @@ a head shows that was kept where whoever changed the store could not reach: pass
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -80,6 +81,18 @@ def _by_seq(heads: Iterable[AuditHead]) -> dict[int, set[str]]:
     for head in heads:
         found.setdefault(head.seq, set()).add(head.digest)
     return found
+
+
+def parse_anchor(text: str | None) -> dict[int, str]:
+    """Return a kept anchor, `SIZE:ROOT` with the root in base64, as `verify` takes it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if text is None:
+        return {}
+    size, _, root = text.partition(":")
+    return {int(size): base64.b64decode(root, validate=True).hex()}
 
 
 def _roots(heads: Iterable[AuditHead], anchors: Mapping[int, str]) -> dict[int, set[str]]:

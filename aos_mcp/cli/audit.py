@@ -15,6 +15,7 @@ from aos_mcp.abi.audit import GENESIS, AuditEntry, AuditHead, AuditRecord
 from aos_mcp.abi.errors import ErrorCode
 from aos_mcp.audit.chain import head_text, parse_head, parse_verifier, record_digest, verify_head
 from aos_mcp.audit.merkle import root_by_proof
+from aos_mcp.audit.verify import parse_anchor
 from aos_mcp.audit.verify import verify as verify_chain
 from aos_mcp.cli import output, session
 from aos_mcp.cli.client import Client, Json
@@ -186,11 +187,8 @@ def _verify_file(path: Path, anchor: str | None) -> Json:
 
 def _anchors(text: str | None) -> dict[int, str]:
     """Return a kept anchor, by the number of records that its root is over."""
-    if text is None:
-        return {}
-    size, _, root = text.partition(":")
     try:
-        return {int(size): base64.b64decode(root, validate=True).hex()}
+        return parse_anchor(text)
     except ValueError:
         raise CliError(
             ErrorCode.INVALID, f"{text} is no anchor.", "It has the form SIZE:ROOT, ROOT in base64."

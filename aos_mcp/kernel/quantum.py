@@ -14,7 +14,7 @@ from functools import partial
 
 import anyio
 
-from aos_mcp.abi.audit import AuditEntry
+from aos_mcp.abi.audit import kernel_entry
 from aos_mcp.abi.completion import Completion, ModelInfo, Prompt, ToolRequest, ToolSpec
 from aos_mcp.abi.errors import AosError, BudgetExhausted, ModelError, ModelFault
 from aos_mcp.abi.journal import FALLBACK, EffectClass
@@ -299,18 +299,8 @@ class Quantum:
         body = json.dumps(told, ensure_ascii=False).encode()
         effect = EffectClass.PURE
         journal.record(tx, process, call=FALLBACK, effect=effect, intent=body, result=b"{}", now=now, request_id=None)
-        tx.audit_stage(
-            AuditEntry(
-                at=now,
-                category="model",
-                actor="kernel",
-                pid=process.pid,
-                call=FALLBACK,
-                outcome="ok",
-                subject=following,
-                detail=f"{process.model}: {why}",
-            )
-        )
+        moved = f"{process.model}: {why}"
+        tx.audit_stage(kernel_entry(now, "model", FALLBACK, pid=process.pid, subject=following, detail=moved))
         process = table.held(tx, self._pid, self._fence)
         changes = {"model": following, "fallbacks": tuple(rest), "faults": 0, "ready_at": process.ready_at}
         ready = ProcessState.READY

@@ -9,9 +9,10 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
-from aos_mcp.abi.audit import AuditEntry
+from aos_mcp.abi.audit import kernel_entry
 from aos_mcp.abi.errors import ErrorCode
 from aos_mcp.abi.handle import Pid
+from aos_mcp.abi.journal import MODEL_CALL
 from aos_mcp.abi.limits import RECOVERED_PER_COMMIT
 from aos_mcp.abi.process import ProcessState
 from aos_mcp.kernel import budget, journal, table
@@ -55,14 +56,13 @@ def _charge_open_reservations(tx: Transaction, now: float) -> None:
     for held in tx.reservation_list():
         budget.settle_in_full(tx, held)
         tx.audit_stage(
-            AuditEntry(
-                at=now,
-                category="model",
-                actor="kernel",
+            kernel_entry(
+                now,
+                "model",
+                MODEL_CALL,
                 pid=held.account if held.account.startswith("p_") else "",
-                call="model",
-                outcome=ErrorCode.UNKNOWN_OUTCOME,
                 subject=held.account,
+                outcome=ErrorCode.UNKNOWN_OUTCOME,
                 detail=f"cut by a crash and charged in full: {held.tokens} tokens, {held.microusd} microusd",
             )
         )
@@ -91,15 +91,4 @@ def take_over(tx: Transaction, machine: Machine, pid: Pid) -> None:
     detail = f"taken over from {process.lease_holder}"
     if unknown:
         detail += "; of unknown outcome: " + ", ".join(f"{step.call} (step {step.number})" for step in unknown)
-    tx.audit_stage(
-        AuditEntry(
-            at=now,
-            category="kernel",
-            actor="kernel",
-            pid=fenced.pid,
-            call="recover",
-            outcome="ok",
-            subject=fenced.pid,
-            detail=detail,
-        )
-    )
+    tx.audit_stage(kernel_entry(now, "kernel", "recover", pid=fenced.pid, subject=fenced.pid, detail=detail))

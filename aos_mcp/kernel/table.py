@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from aos_mcp.abi.audit import AuditEntry
+from aos_mcp.abi.audit import kernel_entry
 from aos_mcp.abi.capability import Caller, CallerKind
 from aos_mcp.abi.errors import Conflict, NotFound
 from aos_mcp.abi.handle import Digest, Pid
@@ -58,18 +58,8 @@ def end(
     Where it raced and is done, the others are ended in the same transaction, with all that they had spawned.
     """
     journal.abandon(tx, process.pid, process.fence, now)
-    tx.audit_stage(
-        AuditEntry(
-            at=now,
-            category="process",
-            actor="kernel",
-            pid=process.pid,
-            call="end",
-            outcome="ok" if code is ExitCode.DONE else code.value,
-            subject=process.pid,
-            detail="",
-        )
-    )
+    outcome = "ok" if code is ExitCode.DONE else code.value
+    tx.audit_stage(kernel_entry(now, "process", "end", pid=process.pid, subject=process.pid, outcome=outcome))
     if code is ExitCode.DONE:
         _learn(tx, process)
         for rival in [loser.pid for loser in losers(tx, process.pid)]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Iterator
 
 from aos_mcp.abi import arguments as a
@@ -12,7 +12,7 @@ from aos_mcp.abi.capability import CallerKind
 from aos_mcp.abi.errors import Conflict, NotFound
 from aos_mcp.audit.chain import head_text, load_key
 from aos_mcp.audit.merkle import inclusion, root_of
-from aos_mcp.audit.verify import verify
+from aos_mcp.audit.verify import parse_anchor, verify
 from aos_mcp.kernel.call import Call
 from aos_mcp.kernel.calls import views
 from aos_mcp.kernel.sealer import kept_heads, seal_all
@@ -67,20 +67,12 @@ def _proof(tx: Transaction, call: Call, seq: int) -> r.ProofResult:
     )
 
 
-def _anchors(text: str | None) -> dict[int, str]:
-    """Return the anchor a caller kept, by the number of records that its root is over."""
-    if text is None:
-        return {}
-    size, _, root = text.partition(":")
-    return {int(size): b64decode(root).hex()}
-
-
 def _verify(tx: Transaction, call: Call, anchor: str | None) -> r.VerificationResult:
     newest = tx.audit_head()
     heads = kept_heads(call.machine) + ([newest] if newest is not None else [])
     key = load_key(call.machine.seal.key).public_key()
     outcome = verify(
-        _records(tx), heads=heads, anchors=_anchors(anchor), public_key=key, origin=call.machine.seal.origin
+        _records(tx), heads=heads, anchors=parse_anchor(anchor), public_key=key, origin=call.machine.seal.origin
     )
     return r.VerificationResult(ok=outcome.ok, records=outcome.records, first_bad=outcome.first_bad, why=outcome.why)
 

@@ -21,11 +21,16 @@ ORDER BY page DESC LIMIT :limit;
 -- name: note_members
 SELECT page FROM note WHERE owner = :owner AND namespace = :namespace;
 
+-- part: out_of_sight
+-- Notes in other readers' own namespaces, and those that no longer hold, or did not at the end of the span that is asked
+-- about.
+(:reader IS NOT NULL AND substr(note.namespace, 1, 1) = '~' AND note.namespace <> :reader)
+OR (note.valid_until IS NOT NULL AND (:until IS NULL OR note.valid_until < :until))
+
 -- name: note_hidden
--- Which of some pages are notes that the reader may not see, or that no longer hold; see page_match_any.
+-- Which of some pages are notes out of the reader's sight.
 SELECT note.page AS serial FROM json_each(:serials) AS wanted JOIN note ON note.page = wanted.value
-WHERE (:reader IS NOT NULL AND substr(note.namespace, 1, 1) = '~' AND note.namespace <> :reader)
-    OR (note.valid_until IS NOT NULL AND (:until IS NULL OR note.valid_until < :until));
+WHERE {out_of_sight};
 
 -- name: note_linked
 SELECT wanted.value AS serial, other.page AS other

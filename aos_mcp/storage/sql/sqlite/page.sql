@@ -178,34 +178,36 @@ SELECT count(*) AS n FROM (SELECT 1 FROM page_text WHERE page_text MATCH :match 
 -- name: page_last
 SELECT coalesce(max(serial), 0) AS serial FROM page;
 
+-- part: within_bounds
+-- What a search asks of a page besides its words.
+page.owner = :owner
+AND (
+    :pid IS NULL OR page.pid = :pid OR page.pid IN (SELECT base FROM lineage WHERE lineage.pid = :pid)
+)
+AND (:kind IS NULL OR page.kind = :kind)
+AND (:source IS NULL OR page.source = :source)
+AND (:since IS NULL OR page.created_at >= :since)
+AND (:until IS NULL OR page.created_at < :until)
+AND (
+    :program IS NULL OR page.pid IS NULL
+    OR page.pid IN (SELECT member FROM context WHERE context.program = :program)
+)
+AND (
+    :namespace IS NULL
+    OR EXISTS (SELECT 1 FROM note WHERE note.page = page.serial AND note.namespace = :namespace)
+)
+AND (:label IS NULL OR EXISTS (SELECT 1 FROM json_each(page.labels) AS one WHERE one.value = :label))
+AND NOT EXISTS (
+    SELECT 1 FROM note WHERE note.page = page.serial AND (
+        {out_of_sight}
+    )
+)
+
 -- name: page_match_any
 -- The best matches of the whole store, and whether each is within the bounds: far cheaper than to look every match up.
--- A word of the title counts twice. Of notes, those of other readers' own namespaces are hidden, and those that no longer
--- hold, or did not at the end of the span that is asked about.
+-- A word of the title counts twice.
 SELECT found.serial, found.score, (
-    page.owner = :owner
-    AND (
-        :pid IS NULL OR page.pid = :pid OR page.pid IN (SELECT base FROM lineage WHERE lineage.pid = :pid)
-    )
-    AND (:kind IS NULL OR page.kind = :kind)
-    AND (:source IS NULL OR page.source = :source)
-    AND (:since IS NULL OR page.created_at >= :since)
-    AND (:until IS NULL OR page.created_at < :until)
-    AND (
-        :program IS NULL OR page.pid IS NULL
-        OR page.pid IN (SELECT member FROM context WHERE context.program = :program)
-    )
-    AND (
-        :namespace IS NULL
-        OR EXISTS (SELECT 1 FROM note WHERE note.page = page.serial AND note.namespace = :namespace)
-    )
-    AND (:label IS NULL OR EXISTS (SELECT 1 FROM json_each(page.labels) AS one WHERE one.value = :label))
-    AND NOT EXISTS (
-        SELECT 1 FROM note WHERE note.page = page.serial AND (
-            (:reader IS NOT NULL AND substr(note.namespace, 1, 1) = '~' AND note.namespace <> :reader)
-            OR (note.valid_until IS NOT NULL AND (:until IS NULL OR note.valid_until < :until))
-        )
-    )
+    {within_bounds}
 ) AS fits
 FROM (
     SELECT rowid AS serial, -rank AS score FROM page_text
@@ -220,29 +222,7 @@ ORDER BY found.score DESC, found.serial;
 SELECT page.serial, -bm25(page_text, 2.0, 1.0) AS score
 FROM page_text
 JOIN page ON page.serial = page_text.rowid
-WHERE page_text MATCH :match AND page.owner = :owner
-    AND (
-        :pid IS NULL OR page.pid = :pid OR page.pid IN (SELECT base FROM lineage WHERE lineage.pid = :pid)
-    )
-    AND (:kind IS NULL OR page.kind = :kind)
-    AND (:source IS NULL OR page.source = :source)
-    AND (:since IS NULL OR page.created_at >= :since)
-    AND (:until IS NULL OR page.created_at < :until)
-    AND (
-        :program IS NULL OR page.pid IS NULL
-        OR page.pid IN (SELECT member FROM context WHERE context.program = :program)
-    )
-    AND (
-        :namespace IS NULL
-        OR EXISTS (SELECT 1 FROM note WHERE note.page = page.serial AND note.namespace = :namespace)
-    )
-    AND (:label IS NULL OR EXISTS (SELECT 1 FROM json_each(page.labels) AS one WHERE one.value = :label))
-    AND NOT EXISTS (
-        SELECT 1 FROM note WHERE note.page = page.serial AND (
-            (:reader IS NOT NULL AND substr(note.namespace, 1, 1) = '~' AND note.namespace <> :reader)
-            OR (note.valid_until IS NOT NULL AND (:until IS NULL OR note.valid_until < :until))
-        )
-    )
+WHERE page_text MATCH :match AND {within_bounds}
 ORDER BY score DESC, page.serial LIMIT :limit;
 
 -- name: page_around
@@ -264,29 +244,7 @@ JOIN page ON page.serial = wanted.value;
 SELECT page.serial, page.pid, page.source
 FROM json_each(:serials) AS wanted
 JOIN page ON page.serial = wanted.value
-WHERE page.owner = :owner
-    AND (
-        :pid IS NULL OR page.pid = :pid OR page.pid IN (SELECT base FROM lineage WHERE lineage.pid = :pid)
-    )
-    AND (:kind IS NULL OR page.kind = :kind)
-    AND (:source IS NULL OR page.source = :source)
-    AND (:since IS NULL OR page.created_at >= :since)
-    AND (:until IS NULL OR page.created_at < :until)
-    AND (
-        :program IS NULL OR page.pid IS NULL
-        OR page.pid IN (SELECT member FROM context WHERE context.program = :program)
-    )
-    AND (
-        :namespace IS NULL
-        OR EXISTS (SELECT 1 FROM note WHERE note.page = page.serial AND note.namespace = :namespace)
-    )
-    AND (:label IS NULL OR EXISTS (SELECT 1 FROM json_each(page.labels) AS one WHERE one.value = :label))
-    AND NOT EXISTS (
-        SELECT 1 FROM note WHERE note.page = page.serial AND (
-            (:reader IS NOT NULL AND substr(note.namespace, 1, 1) = '~' AND note.namespace <> :reader)
-            OR (note.valid_until IS NOT NULL AND (:until IS NULL OR note.valid_until < :until))
-        )
-    )
+WHERE {within_bounds}
     AND EXISTS (SELECT 1 FROM page_text WHERE page_text.rowid = page.serial);
 
 -- name: page_by_serial
