@@ -12,6 +12,7 @@ REDACT = "tests/audit/test_redact.py::test_"
 TOOLS = "tests/surface/test_tools.py::test_"
 STORE = "tests/cli/test_store_commands.py::test_"
 WALK = "tests/crash/test_random_walk.py::test_"
+DISKS = "tests/kernel/test_disk_faults.py::test_"
 UPKEEP = "tests/kernel/test_upkeep.py::test_"
 
 AUDIT: tuple[Requirement, ...] = (
@@ -56,6 +57,10 @@ AUDIT: tuple[Requirement, ...] = (
          WALK + "hours_of_walks_from_fresh_seeds_leave_books_that_agree"),
     kept("crash-walk-replay", "1", "A walk follows from its seed alone: twice the same is on record, to the last byte.",
          WALK + "one_seed_is_one_walk_to_the_last_byte_on_record"),
+    kept("disk-faults", "6 store",
+         "A disk that is read-only, fails or goes away under a kernel: refused in words, nothing promised is lost.",
+         DISKS + "a_home_that_takes_no_writes_is_refused_at_boot_and_goes_on_when_it_does",
+         DISKS + "a_disk_that_fails_under_a_kernel_refuses_calls_before_they_act_and_loses_nothing"),
     kept("torn-log", "6 store", "A log torn at any byte keeps what was flushed before it, and a prefix of the rest.",
          "tests/storage/test_torn_log.py::test_a_log_cut_anywhere_keeps_what_was_promised_and_a_prefix_of_the_rest",
          "tests/storage/test_torn_log.py::test_a_log_with_a_flipped_byte_keeps_what_stands_before_it"),

@@ -354,7 +354,7 @@ def _make_file(path: Path) -> None:
     except OSError as error:
         raise Unavailable(
             f"The store's database file {path} cannot be opened: {error.strerror}.",
-            "Check that AOS_HOME is a directory that belongs to the user that runs the kernel.",
+            "Check that AOS_HOME is a directory of the user that runs the kernel, on a disk mounted for writing.",
         ) from error
 
 

@@ -22,7 +22,7 @@ _KEY_EXISTS = frozenset(
 
 _DAMAGED = (
     "The store's database file is damaged.",
-    "Stop the kernel and restore the store from a backup; keep the damaged file for examination.",
+    "If its disk failed or was away, bring it back and start the kernel again; else restore a backup.",
 )
 
 _DEVICE = {
@@ -32,7 +32,8 @@ _DEVICE = {
     ),
     sqlite3.SQLITE_IOERR: (
         "The disk that holds the store does not read or write.",
-        "Check the disk, its free space and the limits on file size, and try again; nothing of this was written.",
+        "Check the disk, whether it is mounted read-only, its free space and the limits on file size, and try again; "
+        "nothing of this was written.",
     ),
     sqlite3.SQLITE_READONLY: (
         "The store's database file may not be written.",
