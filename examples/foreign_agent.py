@@ -20,7 +20,8 @@ import anyio
 import openai
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from langgraph.prebuilt import create_react_agent
+from langgraph.graph import MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode, tools_condition
 
 from aos_mcp.testing.providers import Behaviour, Call, provider_server
 
@@ -48,9 +49,19 @@ def add(a: int, b: int) -> int:
 
 
 def agent(key: dict[str, Any]) -> Any:
-    """Make the framework's agent. It knows nothing of the kernel."""
+    """Make the framework's agent: a model, tools, and back to the model. It knows nothing of the kernel."""
     model = ChatOpenAI(model="gpt-5-mini", base_url=key["url"] + "/v1", api_key=key["key"], max_retries=0)
-    return create_react_agent(model, [add])
+
+    async def turn(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [await model.bind_tools([add]).ainvoke(state["messages"])]}
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("model", turn)
+    graph.add_node("tools", ToolNode([add]))
+    graph.set_entry_point("model")
+    graph.add_conditional_edges("model", tools_condition)
+    graph.add_edge("tools", "model")
+    return graph.compile()
 
 
 async def main(home: str) -> None:
@@ -76,6 +87,10 @@ async def two_agents(environ: dict[str, str]) -> None:
     (shown,) = (await anyio.to_thread.run_sync(aos, environ, "ps"))["agents"]
     spent = (440 * 1.0 + 25 * 4.0) / 1e6
     assert abs(shown["usage"]["usd"] - spent) < 1e-9, shown
+    assert (await anyio.to_thread.run_sync(aos, environ, "audit", "verify"))["ok"]
+    on_record = (await anyio.to_thread.run_sync(aos, environ, "audit", "tail", "--pid", shown["pid"]))["records"]
+    made = [row for row in on_record if row["call"] == "model" and row["outcome"] == "ok"]
+    assert [row["subject"] for row in made] == ["local/scripted"] * 2, on_record
     print(f"{answer['messages'][-1].content} That took two calls and ${shown['usage']['usd']:.6f} of ${0.5:.2f}.")
 
     poor = await issue(environ, "poor", usd=0.000_001)

@@ -283,6 +283,15 @@ class GenerateArgs(Args):
         None
     )
     temperature: Annotated[float | None, Field(ge=0, le=2)] = None
+    top_p: Annotated[float | None, Field(ge=0, le=1)] = None
+    top_k: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
+    stop: Annotated[
+        list[Annotated[Text, Field(min_length=1, max_length=256)]], Field(max_length=limits.GUEST_STOPS_MAX)
+    ] = []
+    must_call: Annotated[
+        Text | None, Field(max_length=256, description="the tool that the model has to call; * is any of them")
+    ] = None
+    one_call: Annotated[bool, Field(description="no more than one tool call in this turn")] = False
 
 
 class CountTokensArgs(Args):

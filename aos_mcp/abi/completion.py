@@ -15,6 +15,10 @@ PDF_BYTES_PER_TOKEN = 4
 """The tightest PDFs, of compressed text, hold about one page of 3,000 tokens in 12 kB."""
 
 
+ANY_TOOL = "*"
+"""Of `Prompt.must_call`: no tool has this name."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolRequest:
     """A tool call the model asks for. `arguments` is JSON text as the model wrote it, not yet checked."""
@@ -83,6 +87,10 @@ class Prompt:
     `continuing` is text of the answer that was generated before, which the model is to go on from; the reply then holds
     only what is new. Only models with `ModelInfo.continues` take it. `native_priority` (0 first … 100) is passed on to
     providers that schedule by themselves.
+
+    `stop` are texts at which the answer ends, without them. `must_call` names the tool that the model has to call,
+    `ANY_TOOL` whichever it likes; `one_call` bounds a turn to one tool call. A model that cannot be held to one of
+    these refuses the prompt before anything is sent.
     """
 
     system: str
@@ -91,6 +99,11 @@ class Prompt:
     max_output_tokens: int = 4_096
     output_schema: str | None = None
     temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    stop: tuple[str, ...] = ()
+    must_call: str | None = None
+    one_call: bool = False
     turn: int = 0
     continuing: str = ""
     native_priority: int | None = None
@@ -98,13 +111,17 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """A model's turn, as kept in the journal and in REPLY pages."""
+    """A model's turn, as kept in the journal and in REPLY pages.
+
+    `stop_text` is which of `Prompt.stop` ended it, where the provider says so; it is not kept.
+    """
 
     text: str = ""
     requests: tuple[ToolRequest, ...] = ()
     reasoning: str = ""
     reasoning_signature: str = ""
     stop: Literal["end", "tools", "length", "refused"] = "end"
+    stop_text: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

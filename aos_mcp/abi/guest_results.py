@@ -24,6 +24,7 @@ class GenerateResult(Result):
     reasoning_signature: str = ""
     requests: list[RequestRow] = []
     stop: Literal["end", "tools", "length", "refused"]
+    stop_text: str = ""
     usage: UsageResult
     model: str
     replayed: bool = False

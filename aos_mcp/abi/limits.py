@@ -35,6 +35,7 @@ GUEST_CALLS_MAX = 64  # Of one guest, under way at once; a lane lets fewer out a
 GUEST_KEYS_MAX = 16  # Of one guest, not revoked: one for each place it runs in.
 GATEWAY_PING_S = 10.0  # A stream that says nothing for longer looks dead to clients and to what is between.
 GUEST_TURNS_MAX = 10_000  # Of one prompt; no window holds more.
+GUEST_STOPS_MAX = 16  # Texts at which an answer ends; most providers take four.
 GUEST_TOOLS_MAX = 512  # Of one prompt; hosts with many servers offer some hundreds.
 
 MODEL_CONNECT_S = 10.0  # A provider that does not accept a connection in this time is down.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from aos_mcp.abi.completion import ANY_TOOL
 from aos_mcp.abi.errors import AosError, Invalid
 from aos_mcp.abi.guest_results import GenerateResult, ModelsResult
 from aos_mcp.abi.results import UsageResult
@@ -17,8 +18,10 @@ from aos_mcp.gateway.dialect import (
     bearer,
     data_of,
     event,
+    held_to,
     judge,
     objects_in,
+    passed_on,
     text_of,
     unsupported,
 )
@@ -35,20 +38,21 @@ USED = frozenset(
         "temperature",
         "tools",
         "tool_choice",
+        "parallel_tool_calls",
+        "top_p",
+        "top_k",
+        "stop",
         "response_format",
     }
 )
 DEFAULTS: Mapping[str, tuple[object, ...]] = {
     "n": (1,),
-    "top_p": (1,),
     "presence_penalty": (0,),
     "frequency_penalty": (0,),
     "logprobs": (False,),
     "top_logprobs": (0,),
     "logit_bias": ({},),
-    "stop": ([],),
     "modalities": (["text"],),
-    "parallel_tool_calls": (True,),
     "functions": ([],),
     "function_call": ("none", "auto"),
     "audio": (),
@@ -73,13 +77,22 @@ class Chat:
         unheeded = judge(body, used=USED, defaults=DEFAULTS)
         model = text_of(body.get("model"), "model")
         system, turns = _conversation(objects_in(body.get("messages"), "messages"))
-        tools = [] if _forbids_tools(body.get("tool_choice")) else _tools(body)
-        arguments: Json = {"model": model, "prompt": {"system": system, "turns": turns, "tools": tools}}
+        tools = [] if body.get("tool_choice") == "none" else _tools(body)
+        prompt = {"system": system, "turns": turns, "tools": tools}
+        stop = body.get("stop")
+        arguments: Json = {
+            "model": model,
+            "prompt": prompt,
+            **passed_on(body, "temperature", "top_p", "top_k"),
+            **held_to(
+                must_call=_must_call(body.get("tool_choice")),
+                one_call=body.get("parallel_tool_calls") is False,
+                stop=[stop] if isinstance(stop, str) else stop,
+            ),
+        }
         most = body.get("max_completion_tokens") or body.get("max_tokens")
         if most is not None:
             arguments["max_tokens"] = most
-        if body.get("temperature") is not None:
-            arguments["temperature"] = body["temperature"]
         schema = _schema(body.get("response_format"))
         if schema is not None:
             arguments["schema"] = schema
@@ -271,12 +284,15 @@ def _tools(body: Fields) -> list[Json]:
     return tools
 
 
-def _forbids_tools(choice: object) -> bool:
-    if choice in (None, "auto"):
-        return False
-    if choice == "none":
-        return True
-    raise unsupported("tool_choice other than auto and none", "say in the prompt which tool is wanted")
+def _must_call(choice: object) -> str | None:
+    match choice:
+        case None | "auto" | "none":
+            return None
+        case "required":
+            return ANY_TOOL
+        case {"type": "function", "function": {"name": str() as name}}:
+            return name
+    raise unsupported("This tool_choice", "use auto, none, required or one function")
 
 
 def _schema(form: object) -> Json | None:

@@ -32,7 +32,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """An error on its way out. `kind` and `code` are the dialect's own words."""
+    """An error on its way out, in the dialect's own form."""
 
     status: int
     body: Json
@@ -108,6 +108,17 @@ def judge(body: Fields, *, used: frozenset[str], defaults: Mapping[str, tuple[ob
         if value is not None and value not in allowed:
             raise unsupported(name, "leave it out")
     return tuple(sorted(name for name in body if name not in used and name not in defaults))
+
+
+def passed_on(body: Fields, *names: str) -> Json:
+    """Return the fields that `generate` takes under the same name."""
+    return {name: body[name] for name in names if body.get(name) is not None}
+
+
+def held_to(*, must_call: str | None, one_call: bool, stop: object) -> Json:
+    """Return the arguments of `generate` that bind the answer, where the program asks for any."""
+    asked = {"must_call": must_call, "one_call": one_call, "stop": stop}
+    return {name: value for name, value in asked.items() if value}
 
 
 def unsupported(what: str, instead: str) -> Invalid:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from aos_mcp.abi.completion import ANY_TOOL
 from aos_mcp.abi.errors import AosError, Invalid, UnknownOutcome
 from aos_mcp.abi.guest_results import GenerateResult, ModelsResult, RequestRow
 from aos_mcp.abi.results import UsageResult
@@ -17,8 +18,10 @@ from aos_mcp.gateway.dialect import (
     Json,
     bearer,
     event,
+    held_to,
     judge,
     objects_in,
+    passed_on,
     text_of,
     unsupported,
 )
@@ -34,14 +37,14 @@ USED = frozenset(
         "temperature",
         "tools",
         "tool_choice",
+        "top_p",
+        "top_k",
+        "stop_sequences",
         "output_config",
         "output_format",
     }
 )
 DEFAULTS: Mapping[str, tuple[object, ...]] = {
-    "top_p": (1,),
-    "top_k": (),
-    "stop_sequences": ([],),
     "mcp_servers": ([],),
     "container": (),
 }
@@ -66,13 +69,19 @@ class Messages:
         turns: list[Json] = []
         for index, message in enumerate(objects_in(body.get("messages"), "messages")):
             turns += _turns(message, f"messages[{index}]")
-        tools = [] if _forbids_tools(body.get("tool_choice")) else _tools(body)
+        choice = body.get("tool_choice") or {"type": "auto"}
+        tools = [] if choice == {"type": "none"} else _tools(body)
         prompt = {"system": _text(body.get("system") or "", "system"), "turns": turns, "tools": tools}
-        arguments: Json = {"model": model, "prompt": prompt}
-        if body.get("max_tokens") is not None:
-            arguments["max_tokens"] = body["max_tokens"]
-        if body.get("temperature") is not None:
-            arguments["temperature"] = body["temperature"]
+        arguments: Json = {
+            "model": model,
+            "prompt": prompt,
+            **passed_on(body, "max_tokens", "temperature", "top_p", "top_k"),
+            **held_to(
+                must_call=_must_call(choice),
+                one_call=isinstance(choice, dict) and choice.get("disable_parallel_tool_use") is True,
+                stop=body.get("stop_sequences"),
+            ),
+        }
         schema = _schema(body)
         if schema is not None:
             arguments["schema"] = schema
@@ -90,7 +99,7 @@ class Messages:
         return {
             **_head(identity, result.model),
             "content": content,
-            "stop_reason": STOP[result.stop],
+            **_ending(result),
             "usage": usage_of(result.usage),
         }
 
@@ -148,8 +157,7 @@ class MessageWriter:
         for each in result.requests:
             written = {"type": "input_json_delta", "partial_json": each.arguments}
             events += [self._start(_tool_use(each, {})), self._delta(written), self._stop()]
-        ending = {"stop_reason": STOP[result.stop], "stop_sequence": None}
-        events += [_event("message_delta", delta=ending, usage=usage_of(result.usage)), _event("message_stop")]
+        events += [_event("message_delta", delta=_ending(result), usage=usage_of(result.usage)), _event("message_stop")]
         return b"".join(events)
 
     def error(self, error: AosError) -> bytes:
@@ -187,6 +195,12 @@ def _error(error: AosError) -> Json:
 
 def _head(identity: str, model: str) -> Json:
     return {"id": identity, "type": "message", "role": "assistant", "model": model, "stop_sequence": None}
+
+
+def _ending(result: GenerateResult) -> Json:
+    if result.stop_text:
+        return {"stop_reason": "stop_sequence", "stop_sequence": result.stop_text}
+    return {"stop_reason": STOP[result.stop], "stop_sequence": None}
 
 
 def _tool_use(request: RequestRow, given: Json) -> Json:
@@ -293,15 +307,15 @@ def _tools(body: Fields) -> list[Json]:
     return tools
 
 
-def _forbids_tools(choice: object) -> bool:
+def _must_call(choice: object) -> str | None:
     match choice:
-        case {"disable_parallel_tool_use": True}:
-            raise unsupported("tool_choice.disable_parallel_tool_use", "leave it out")
-        case None | {"type": "auto"}:
-            return False
-        case {"type": "none"}:
-            return True
-    raise unsupported("tool_choice other than auto and none", "say in the prompt which tool is wanted")
+        case {"type": "auto" | "none"}:
+            return None
+        case {"type": "any"}:
+            return ANY_TOOL
+        case {"type": "tool", "name": str() as name}:
+            return name
+    raise unsupported("This tool_choice", "use auto, any, none or one tool")
 
 
 def _schema(body: Fields) -> Json | None:

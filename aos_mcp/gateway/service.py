@@ -86,7 +86,7 @@ class Gateway:
         return JSONResponse({"service": "aos-mcp gateway"})
 
     async def _models(self, request: Request) -> Response:
-        dialect: Dialect = MESSAGES if "anthropic-version" in request.headers else CHAT
+        dialect = _spoken(request)
         named = request.path_params.get("name")
         try:
             listed = await self.call(dialect.secret(request.headers), "list_models", {})
@@ -167,15 +167,14 @@ class _Stream:
         async with written, pieces, anyio.create_task_group() as group:
             group.start_soon(self._call, written)
             await self._pass_on(pieces, send)
-        if isinstance(self._outcome, AosError) and not self._begun:
-            return await failed(self._dialect, self._outcome)(scope, receive, send)
         assert self._outcome is not None, "a call returns or raises"
-        failure = self._outcome if isinstance(self._outcome, AosError) else None
-        result = self._outcome if isinstance(self._outcome, GenerateResult) else None
-        ending = self._writer.error(failure) if failure is not None else b""
-        if result is not None:
+        if isinstance(self._outcome, AosError):
+            if not self._begun:
+                return await failed(self._dialect, self._outcome)(scope, receive, send)
+            ending = self._writer.error(self._outcome)
+        else:
             await self._begin(send)
-            ending = self._writer.end(result)
+            ending = self._writer.end(self._outcome)
         await send({"type": "http.response.body", "body": ending, "more_body": False})
 
     async def _call(self, written: MemoryObjectSendStream[str]) -> None:
@@ -241,8 +240,13 @@ def failed(dialect: Dialect, error: AosError) -> Response:
     return JSONResponse(fault.body, status_code=fault.status, headers=dict(fault.headers))
 
 
+def _spoken(request: Request) -> Dialect:
+    """Return the dialect of a request whose path does not tell: only one of them names its version."""
+    return MESSAGES if "anthropic-version" in request.headers else CHAT
+
+
 async def _no_such_path(request: Request, error: Exception) -> Response:
-    dialect: Dialect = MESSAGES if "anthropic-version" in request.headers else CHAT
+    dialect = _spoken(request)
     served = "/v1/chat/completions, /v1/messages, /v1/messages/count_tokens and /v1/models"
     return failed(dialect, NotFound(f"{request.url.path} is not served here.", f"There are {served}."))
 

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from aos_mcp.abi.budget import Usage
-from aos_mcp.abi.completion import Attachment, Prompt, Turn
+from aos_mcp.abi.completion import ANY_TOOL, Attachment, Prompt, Turn
 from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop
 from aos_mcp.llm.driver import Decoder, Driver, Fields, extra_body
 from aos_mcp.llm.providers import Quirks
@@ -72,14 +72,28 @@ def request_body(model: str, prompt: Prompt, quirks: Quirks) -> JsonObject:
         body["system"] = [{"type": "text", "text": system}]
     if tools:
         body["tools"] = tools
+    if prompt.stop:
+        body["stop_sequences"] = list(prompt.stop)
+    if prompt.must_call is not None or prompt.one_call:
+        body["tool_choice"] = _choice(prompt)
     more = dict(extra_body(prompt, quirks))
-    if prompt.temperature is not None:
-        more["temperature"] = prompt.temperature  # the SDK has no argument for it any more
+    # The SDK has no arguments for these any more, and neither have the newest models.
+    asked = {"temperature": prompt.temperature, "top_p": prompt.top_p}
+    more |= {name: value for name, value in asked.items() if value is not None}
     if more:
         body["extra_body"] = more
     body["messages"], marked = _messages(model, prompt, quirks)
     _mark(body, marked, quirks.cache_breakpoints)
     return body
+
+
+def _choice(prompt: Prompt) -> JsonObject:
+    alone = {"disable_parallel_tool_use": True} if prompt.one_call else {}
+    if prompt.must_call is None:
+        return {"type": "auto", **alone}
+    if prompt.must_call == ANY_TOOL:
+        return {"type": "any", **alone}
+    return {"type": "tool", "name": prompt.must_call, **alone}
 
 
 def _form(schema: JsonObject, quirks: Quirks) -> str:
@@ -213,7 +227,7 @@ class MessageDecoder(Decoder):
         elif kind == "message_start":
             self._count((fields.get("message") or {}).get("usage"))
         elif kind == "message_delta":
-            self._stop((fields.get("delta") or {}).get("stop_reason"))
+            self._stop(fields.get("delta") or {})
             self._count(fields.get("usage"))
         elif kind == "message_stop":
             self._draft.finished = True
@@ -222,7 +236,7 @@ class MessageDecoder(Decoder):
         """Take an answer that came in one piece."""
         for index, block in enumerate(fields.get("content") or ()):
             self._begin(index, block)
-        self._stop(fields.get("stop_reason"))
+        self._stop(fields)
         self._count(fields.get("usage"))
         self._draft.finished = True
 
@@ -263,9 +277,11 @@ class MessageDecoder(Decoder):
             self._thoughts[index]["chars"] += len(piece)
             self._draft.think(piece)
 
-    def _stop(self, reason: str | None) -> None:
+    def _stop(self, fields: Fields) -> None:
+        reason = fields.get("stop_reason")
         if reason:
             self._draft.stop = _STOPS.get(reason, "end")
+            self._draft.stop_text = fields.get("stop_sequence") or ""
 
     def _count(self, usage: JsonObject | None) -> None:
         """Take counts: those of the prompt come first and again at the end, those of the answer grow."""

@@ -86,6 +86,7 @@ class Draft:
     requests: list[DraftRequest] = field(default_factory=list)
     signature: str = ""
     stop: Stop = "end"
+    stop_text: str = ""
     finished: bool = False
     usage: Usage | None = None
     cost_usd: float | None = None
@@ -168,4 +169,5 @@ class Draft:
             reasoning="".join(self.reasoning),
             reasoning_signature=self.signature,
             stop=stop,
+            stop_text=self.stop_text,
         )

@@ -134,6 +134,20 @@ class Driver(ABC):
         """Refuse what this model does not take, before anything is sent and paid for."""
         if prompt.continuing and not self._continues:
             raise model_error(self._row, ModelFault.BAD_REQUEST, f"{self._model} does not go on from a beginning")
+        quirks = self._row.quirks
+        unmet = (
+            ("cannot be made to call a tool", prompt.must_call is not None and not quirks.tool_choice_required),
+            ("cannot be held to one tool call", prompt.one_call and not quirks.parallel_tool_calls),
+            ("does not heed stop texts", bool(prompt.stop) and not quirks.stop),
+            ("does not know top_k", prompt.top_k is not None and not quirks.top_k),
+        )
+        for what, refused in unmet:
+            if refused:
+                raise ModelError(
+                    ModelFault.BAD_REQUEST,
+                    f"{self.name} {what}.",
+                    "Leave it out, or use a model that can; quirks in aos.toml can say that this one does.",
+                )
         for attachment in (each for turn in prompt.turns for each in turn.attachments):
             if attachment.kind not in self._inputs:
                 raise ModelError(
@@ -258,6 +272,8 @@ def extra_body(prompt: Prompt, quirks: Quirks) -> dict[str, Any]:
         more |= quirks.prefix_body
     if quirks.progress == "timings":
         more["timings_per_token"] = True
+    if prompt.top_k is not None:
+        more["top_k"] = prompt.top_k
     if quirks.priority_field is not None and prompt.native_priority is not None:
         more[quirks.priority_field] = prompt.native_priority
     return more

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from aos_mcp.abi.budget import Usage
-from aos_mcp.abi.completion import Attachment, Prompt, ToolRequest, Turn
+from aos_mcp.abi.completion import ANY_TOOL, Attachment, Prompt, ToolRequest, Turn
 from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop
 from aos_mcp.llm.driver import Decoder, Driver, Fields, extra_body
 from aos_mcp.llm.providers import Quirks
@@ -56,8 +56,12 @@ def request_body(model: str, prompt: Prompt, quirks: Quirks) -> JsonObject:
             body["stream_options"]["continuous_usage_stats"] = True
     if prompt.temperature is not None:
         body["temperature"] = prompt.temperature
+    if prompt.top_p is not None:
+        body["top_p"] = prompt.top_p
+    if prompt.stop:
+        body["stop"] = list(prompt.stop)
     if prompt.tools:
-        body["tools"] = [_function(t.name, t.description, parsed(t.input_schema)) for t in prompt.tools]
+        _offer(body, prompt, quirks)
     if prompt.output_schema is not None:
         _ask_for_schema(body, prompt.output_schema, quirks)
     if quirks.prompt_cache_key:
@@ -66,6 +70,19 @@ def request_body(model: str, prompt: Prompt, quirks: Quirks) -> JsonObject:
     if more:
         body["extra_body"] = more
     return body
+
+
+def _offer(body: JsonObject, prompt: Prompt, quirks: Quirks) -> None:
+    """Offer the tools, and say which must be called."""
+    offered, wanted = prompt.tools, prompt.must_call
+    if wanted is not None and (wanted == ANY_TOOL or not quirks.tool_choice_named):
+        offered = tuple(tool for tool in offered if wanted in {ANY_TOOL, tool.name})
+        body["tool_choice"] = "required"
+    elif wanted is not None:
+        body["tool_choice"] = {"type": "function", "function": {"name": wanted}}
+    if prompt.one_call:
+        body["parallel_tool_calls"] = False
+    body["tools"] = [_function(t.name, t.description, parsed(t.input_schema)) for t in offered]
 
 
 def _ask_for_schema(body: JsonObject, text: str, quirks: Quirks) -> None:

@@ -42,6 +42,8 @@ class Quirks(BaseModel):
     """How an output schema is asked for; the last three also state it in the system text or in a tool."""
     tool_choice_required: bool = True
     """The provider can be made to call a tool."""
+    tool_choice_named: bool = True
+    """It can be made to call a certain one by its name; where not, that tool is offered alone."""
     parallel_tool_calls: bool = False
     """The provider can be told to make no more than one tool call in a turn."""
     cached_tokens: tuple[str, ...] = ("prompt_tokens_details.cached_tokens",)
@@ -79,6 +81,10 @@ class Quirks(BaseModel):
     minute, input and output tokens apart, or calls at once, of which no header tells."""
     priority_field: str | None = None
     """Where a request's own priority goes (0 first), for servers that schedule by it; others refuse the field."""
+    stop: bool = True
+    """Texts at which an answer ends are heeded."""
+    top_k: bool = False
+    """`top_k` is known; Chat Completions itself has no such field."""
     images: tuple[str, ...] = ()
     """Patterns of the models that take images."""
     files: tuple[str, ...] = ()

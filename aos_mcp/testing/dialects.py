@@ -28,6 +28,8 @@ class Answer:
     written_tokens: int
     output_tokens: int
     usage: bool
+    stop_text: str = ""
+    """Which of the texts that a client named ended the answer."""
     reasoning_field: str | None = None
     """Where Chat Completions puts the reasoning; None: under both names in use."""
     cached_path: str = "prompt_tokens_details.cached_tokens"
@@ -61,6 +63,14 @@ def _texts_in(content: object) -> Iterator[str]:
     elif isinstance(content, list):
         for part in content:
             yield from _texts_in(part.get("text") or part.get("content"))
+
+
+def cut_at_stop(body: Mapping[str, Any], text: str) -> tuple[str, str]:
+    """Return an answer as far as it goes before the first text that the client wants it to end at, and that text."""
+    given = body.get("stop") or body.get("stop_sequences") or []
+    found = [(at, each) for each in ([given] if isinstance(given, str) else given) if (at := text.find(each)) >= 0]
+    at, ended_by = min(found, default=(len(text), ""))
+    return text[:at], ended_by
 
 
 def error_body(dialect: str, kind: str, code: str, message: str) -> dict[str, Any]:
@@ -181,8 +191,10 @@ def _message_usage(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _message_stop(answer: Answer) -> str:
-    return answer.stop or ("tool_use" if answer.calls else "end_turn")
+def _message_stop(answer: Answer) -> dict[str, Any]:
+    if answer.stop_text:
+        return {"stop_reason": "stop_sequence", "stop_sequence": answer.stop_text}
+    return {"stop_reason": answer.stop or ("tool_use" if answer.calls else "end_turn")}
 
 
 def _message_head(answer: Answer) -> dict[str, Any]:
@@ -197,8 +209,7 @@ def _message(answer: Answer) -> dict[str, Any]:
         content.append({"type": "text", "text": answer.text})
     for identity, name, arguments in answer.calls:
         content.append({"type": "tool_use", "id": identity, "name": name, "input": json.loads(arguments)})
-    body = {**_message_head(answer), "content": content}
-    body["stop_reason"] = _message_stop(answer)
+    body = {**_message_head(answer), "content": content, **_message_stop(answer)}
     return {**body, "usage": _message_usage(answer)} if answer.usage else body
 
 
@@ -231,7 +242,7 @@ def _message_events(answer: Answer) -> Iterator[tuple[bool, bytes]]:
             yield False, _delta(index, {"type": "input_json_delta", "partial_json": half})
         yield False, _event("content_block_stop", {"index": index})
         index += 1
-    yield False, _event("message_delta", {"delta": {"stop_reason": _message_stop(answer)}, "usage": usage})
+    yield False, _event("message_delta", {"delta": _message_stop(answer), "usage": usage})
     yield False, _event("message_stop", {})
 
 

@@ -23,8 +23,12 @@ class Manners:
     """A turn that called tools must come back with its reasoning; otherwise it must come back without."""
     structured: Literal["json_schema", "json_object", "tool", "none"] = "json_schema"
     tool_choice: bool = True
+    tool_choice_named: bool = True
+    """Whether a certain tool may be asked for, and not only any."""
     parallel_tool_calls: bool = True
     """Whether a client may ask for one tool call at a time."""
+    stop: bool = True
+    top_k: bool = True
     prefix: Literal["none", "trailing", "prefix", "partial"] = "none"
     prefix_path: str = ""
     """What the path of a request with a beginning must hold."""
@@ -83,6 +87,12 @@ def _bounds(body: JsonObject, manners: Manners) -> Iterator[str]:
         yield "less than one token was asked for"
     if "tool_choice" in body and not manners.tool_choice:
         yield "tool_choice is not known here"
+    if "function" in (body.get("tool_choice") or ()) and not manners.tool_choice_named:
+        yield "one tool by its name is not understood here"
+    if body.keys() & {"stop", "stop_sequences"} and not manners.stop:
+        yield "stop texts are not heeded here"
+    if "top_k" in body and not manners.top_k:
+        yield "top_k is not known here"
     if "priority" in body and manners.priority_field != "priority":
         yield "priority is not known here"
 

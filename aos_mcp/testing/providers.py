@@ -43,6 +43,7 @@ from aos_mcp.testing.dialects import (
     Answer,
     answer_body,
     answer_events,
+    cut_at_stop,
     embeddings_body,
     error_body,
     last_user_text,
@@ -307,6 +308,7 @@ class ProviderServer:
             text = "" if calls else last_user_text(request.body)
         else:
             text = fill_in(behaviour.text, turns)
+        text, ended_by = cut_at_stop(request.body, text)
         written = len(text) + len(behaviour.reasoning) + sum(len(name) + len(args) for _, name, args in calls)
         count_in, count_out = behaviour.input_tokens, behaviour.output_tokens
         manners = self.manners or Manners()
@@ -320,6 +322,7 @@ class ProviderServer:
             reasoning=behaviour.reasoning,
             calls=tuple(calls),
             stop=behaviour.stop,
+            stop_text=ended_by,
             input_tokens=len(json.dumps(request.body)) // 4 if count_in is None else count_in,
             cached_tokens=behaviour.cached_tokens,
             written_tokens=behaviour.written_tokens,

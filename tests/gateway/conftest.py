@@ -26,7 +26,7 @@ from aos_mcp.testing.providers import ProviderServer, provider_server
 
 OPERATOR = Caller(kind=CallerKind.OPERATOR, principal=OWNER, host="test")
 PRICE = PriceSettings(input=1.0, output=10.0)
-QUIRKS: dict[str, JsonValue] = {"images": ["*"], "files": ["*"]}
+QUIRKS: dict[str, JsonValue] = {"images": ["*"], "files": ["*"], "parallel_tool_calls": True, "top_k": True}
 ALIASES = {"gpt-cheap": "there/small", "claude-*": "thence/large"}
 
 

@@ -185,7 +185,8 @@ async def test_errors_have_the_status_and_the_words_of_the_dialect(tmp_path: Pat
                 assert (spent.value.status_code, spent.value.code) == (402, "insufficient_quota")
                 assert spent.value.response.headers["x-should-retry"] == "false"
         async with gate.chat(key.key) as client:
-            for field, value in {"n": 2, "logprobs": True, "stop": ["x"], "tool_choice": "required"}.items():
+            refused = {"n": 2, "logprobs": True, "top_k": 5, "tool_choice": {"type": "allowed_tools"}, "stop": [""]}
+            for field, value in refused.items():
                 with pytest.raises(openai.BadRequestError, match=field):
                     await client.chat.completions.create(model="x", messages=HELLO, extra_body={field: value})
             with pytest.raises(openai.BadRequestError, match="role"):
@@ -198,6 +199,38 @@ async def test_errors_have_the_status_and_the_words_of_the_dialect(tmp_path: Pat
                 await client.chat.completions.create(model="x", messages=HELLO)
             assert ours.value.status_code == 503, "the kernel's key is wrong, not the client's"
         assert gate.provider.stats.requests == 2, "what was refused never left"
+
+
+async def test_what_the_answer_is_held_to_is_passed_on(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gate:
+        gate.provider.script(Behaviour(text="one two three", repeat=True))
+        key = await gate.issue()
+        async with gate.chat(key.key) as client:
+            for stop in ("two", ["two", "three"]):
+                cut = await client.chat.completions.create(model="x", messages=HELLO, stop=stop, top_p=0.5)
+                assert (cut.choices[0].message.content, cut.choices[0].finish_reason) == ("one ", "stop")
+            named: Any = {"type": "function", "function": {"name": "add"}}
+            choices: list[Any] = ["required", named]
+            for choice in choices:
+                await client.chat.completions.create(model="x", messages=HELLO, tools=[TOOL], tool_choice=choice)
+                with pytest.raises(openai.BadRequestError, match="offered"):
+                    await client.chat.completions.create(model="x", messages=HELLO, tool_choice=choice)
+        sent = [request.body for request in gate.provider.requests]
+        assert [(body.get("stop"), body.get("top_p")) for body in sent[:2]] == [(["two"], 0.5), (["two", "three"], 0.5)]
+        assert [body["tool_choice"] for body in sent[2:]] == choices
+
+
+async def test_one_tool_call_at_a_time_is_asked_for_where_the_model_can_be_held_to_it(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gate:
+        key = await gate.issue()
+        one: dict[str, Any] = {"messages": HELLO, "tools": [TOOL], "parallel_tool_calls": False}
+        async with gate.chat(key.key) as client:
+            await client.chat.completions.create(model="claude-any", **one)
+            with pytest.raises(openai.BadRequestError, match="one tool call"):
+                await client.chat.completions.create(model="there/small", **one)
+            await client.chat.completions.create(model="there/small", messages=HELLO, parallel_tool_calls=False)
+        assert gate.provider.requests[0].body["tool_choice"] == {"type": "auto", "disable_parallel_tool_use": True}
+        assert "parallel_tool_calls" not in gate.provider.requests[1].body, "there is nothing to call"
 
 
 async def test_an_error_after_the_first_word_ends_the_stream_as_an_error(tmp_path: Path) -> None:

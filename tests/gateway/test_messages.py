@@ -147,7 +147,7 @@ async def test_errors_have_the_status_and_the_type_of_the_dialect(tmp_path: Path
                 await client.messages.create(model="x", max_tokens=9, messages=HELLO)
             assert spent.value.type == "billing_error"
         async with gate.messages(key.key) as client:
-            for field, value in {"top_k": 5, "stop_sequences": ["x"], "tool_choice": {"type": "any"}}.items():
+            for field, value in {"top_k": 5, "container": "x", "tool_choice": {"type": "odd"}}.items():
                 with pytest.raises(anthropic.BadRequestError, match=field):
                     await client.messages.create(model="x", max_tokens=9, messages=HELLO, extra_body={field: value})
             server_tool: Any = {"type": "web_search_20250305", "name": "web_search"}
@@ -156,6 +156,37 @@ async def test_errors_have_the_status_and_the_type_of_the_dialect(tmp_path: Path
             with pytest.raises(anthropic.NotFoundError):
                 await client.messages.create(model="nowhere/x", max_tokens=9, messages=HELLO)
         assert gate.provider.stats.requests == 0, "what was refused never left"
+
+
+@pytest.mark.parametrize("model", ["there/small", "thence/large"])
+async def test_what_the_answer_is_held_to_is_passed_on_whatever_is_behind(tmp_path: Path, model: str) -> None:
+    async with gateway(tmp_path) as gate:
+        gate.provider.script(Behaviour(text="one two three", repeat=True))
+        key = await gate.issue()
+        held: dict[str, Any] = {"model": model, "max_tokens": 9, "messages": HELLO, "stop_sequences": ["two"]}
+        async with gate.messages(key.key) as client:
+            cut = await client.messages.create(**held)
+            async with client.messages.stream(**held) as stream:
+                streamed = await stream.get_final_message()
+            choices: list[Any] = [{"type": "any"}, {"type": "tool", "name": "add"}]
+            for choice in choices:
+                await client.messages.create(**held, tools=[TOOL], tool_choice=choice)
+        for answer in (cut, streamed):
+            assert [(block.type, block.to_dict()["text"]) for block in answer.content] == [("text", "one ")]
+            known = ("stop_sequence", "two") if model == "thence/large" else ("end_turn", None)
+            assert (answer.stop_reason, answer.stop_sequence) == known, "where the provider behind it tells"
+        by_name: Any = {"type": "function", "function": {"name": "add"}}
+        sent = [request.body["tool_choice"] for request in gate.provider.requests[2:]]
+        assert sent == (choices if model == "thence/large" else ["required", by_name])
+
+
+async def test_top_k_goes_to_a_model_that_knows_it(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gate:
+        key = await gate.issue()
+        async with gate.messages(key.key) as client:
+            asked: Any = {"top_k": 5, "top_p": 0.5, "temperature": 0.1}
+            await client.messages.create(model="thence/large", max_tokens=9, messages=HELLO, extra_body=asked)
+        assert asked.items() <= dict(gate.provider.requests[0].body).items()
 
 
 async def test_an_error_after_the_first_word_is_an_error_event(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import anyio
@@ -17,6 +18,8 @@ import anyio
 from aos_mcp.testing.providers import Behaviour, Call, ProviderServer
 from tests.hosts.home import PROGRAMS, SERVER, SESSION_S, host_environment, kernel_environment, project
 from tests.surface.conftest import COMMAND
+
+QUIET = {"DISABLE_TELEMETRY": "1", "DISABLE_AUTOUPDATER": "1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
 
 FROM_HOST = '"name": "ToolSearch"'
 """Told by their tools, the requests of the host's conversation: not those of its side jobs, nor of other programs."""
@@ -108,6 +111,11 @@ async def claude_code(home: Path, model: ProviderServer, *script: Behaviour) -> 
         done = await anyio.run_process(
             command, env=_environment(home, model), cwd=project(home), stderr=None, check=False
         )
+    return read_session(done)
+
+
+def read_session(done: CompletedProcess[bytes]) -> Session:
+    """Return what a run printed."""
     return Session(done.returncode, [json.loads(line) for line in done.stdout.splitlines()])
 
 
@@ -120,9 +128,7 @@ def _environment(home: Path, model: ProviderServer) -> dict[str, str]:
         **host_environment(home),
         "ANTHROPIC_BASE_URL": model.url,
         "ANTHROPIC_API_KEY": "not-a-key",
-        "DISABLE_TELEMETRY": "1",
-        "DISABLE_AUTOUPDATER": "1",
-        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        **QUIET,
     }
 
 

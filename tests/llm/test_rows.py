@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from tiktoken.model import MODEL_PREFIX_TO_ENCODING, MODEL_TO_ENCODING
 
 from aos_mcp.abi.budget import Usage
-from aos_mcp.abi.completion import Attachment, Prompt, RateLimits, ToolRequest, Turn
+from aos_mcp.abi.completion import ANY_TOOL, Attachment, Prompt, RateLimits, ToolRequest, ToolSpec, Turn
 from aos_mcp.abi.errors import ModelError, ModelFault
 from aos_mcp.abi.settings import ProviderSettings, Settings
 from aos_mcp.llm import openai_compatible
@@ -71,7 +73,10 @@ def manners_of(row: Row) -> Manners:
         reasoning_demanded=quirks.reasoning_send_back,
         structured=quirks.structured,
         tool_choice=quirks.tool_choice_required,
+        tool_choice_named=quirks.tool_choice_named,
         parallel_tool_calls=quirks.parallel_tool_calls,
+        stop=quirks.stop,
+        top_k=quirks.top_k,
         prefix=quirks.prefix,
         prefix_path=quirks.prefix_base_url or "",
         prefix_body=quirks.prefix_body,
@@ -227,6 +232,50 @@ async def test_a_priority_is_sent_only_where_the_row_has_a_field_for_it(name: st
     async with serving(name, clock, priority_field="priority") as (server, model):
         await model.complete(prompt, ignore)
         assert server.requests[-1].body["priority"] == 70
+
+
+def tool(name: str) -> ToolSpec:
+    return ToolSpec(name=name, description="", input_schema='{"type":"object"}')
+
+
+HELD: dict[str, tuple[dict[str, Any], Callable[[Quirks], bool]]] = {
+    "stop": ({"stop": ("three",)}, lambda quirks: quirks.stop),
+    "top_k": ({"top_k": 5}, lambda quirks: quirks.top_k),
+    "any tool": ({"must_call": ANY_TOOL}, lambda quirks: quirks.tool_choice_required),
+    "one tool": ({"must_call": "b"}, lambda quirks: quirks.tool_choice_required),
+    "one call": ({"one_call": True}, lambda quirks: quirks.parallel_tool_calls),
+    "top_p": ({"top_p": 0.5}, lambda quirks: True),
+}
+
+
+@EVERY_ROW
+@pytest.mark.parametrize("what", HELD)
+async def test_what_an_answer_is_held_to_is_sent_in_the_rows_form_or_refused_before_anything_is_sent(
+    name: str, what: str, clock: Clock
+) -> None:
+    fields, takes = HELD[what]
+    prompt = replace(QUESTION, tools=(tool("a"), tool("b")), **fields)
+    async with serving(name, clock) as (server, model):
+        server.script(Behaviour(text="one two three four"))
+        if not takes(ROWS[name].quirks):
+            with pytest.raises(ModelError, match=r"Leave it out") as caught:
+                await model.complete(prompt, ignore)
+            assert caught.value.fault is ModelFault.BAD_REQUEST
+            assert server.stats.requests == 0
+            return
+        answer = await model.complete(prompt, ignore)
+        body = server.requests[-1].body
+    anthropic = ROWS[name].dialect == "anthropic"
+    if what == "stop":
+        assert answer.reply.text == "one two "
+        assert (answer.reply.stop, answer.reply.stop_text) == ("end", "three" if anthropic else "")
+    elif what in {"top_k", "top_p"}:
+        assert body[what] == fields[what]
+    else:
+        assert ("tool_choice" in body) == (anthropic or what != "one call")
+        offered = [each.get("name") or each["function"]["name"] for each in body["tools"]]
+        alone = what == "one tool" and not ROWS[name].quirks.tool_choice_named
+        assert offered == (["b"] if alone else ["a", "b"])
 
 
 @EVERY_ROW

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 import anyio.to_thread
@@ -36,14 +37,23 @@ async def turn_of(call: Call, message: ChatMessage) -> Turn:
     """
     if isinstance(message.content, str):
         return Turn(role=message.role, text=message.content)
-    found = [await _part(call, part) for part in message.content]
+    text, carried = sorted_out(message.role, [await _part(call, part) for part in message.content])
+    return Turn(role=message.role, text=text, attachments=carried)
+
+
+def sorted_out(role: str, found: Sequence[Attachment | str]) -> tuple[str, tuple[Attachment, ...]]:
+    """Return the text of a message's parts, and the images and files that it carries.
+
+    Raises:
+        Invalid: an assistant's message carries some.
+        LimitExceeded: there are too many.
+    """
     carried = tuple(each for each in found if isinstance(each, Attachment))
-    if carried and message.role == "assistant":
+    if carried and role == "assistant":
         raise Invalid("Only messages of the user carry images and files.", "Put them into a user message.")
     if len(carried) > ATTACHMENTS_MAX:
         raise LimitExceeded(f"A message carries at most {ATTACHMENTS_MAX} images and files.", "Send fewer.")
-    text = "\n\n".join(each for each in found if isinstance(each, str))
-    return Turn(role=message.role, text=text, attachments=carried)
+    return "\n\n".join(each for each in found if isinstance(each, str) and each), carried
 
 
 def check_inputs(info: ModelInfo, prompt: Prompt) -> None:

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from aos_mcp.abi import arguments as a
 from aos_mcp.abi import guest_results as g
-from aos_mcp.abi.completion import Attachment, Completion, Prompt, ToolRequest, ToolSpec, Turn
+from aos_mcp.abi.completion import ANY_TOOL, Completion, Prompt, ToolRequest, ToolSpec, Turn
 from aos_mcp.abi.errors import Invalid, NotFound
 from aos_mcp.abi.process import sched_class
 from aos_mcp.kernel.call import Call, check_model
 from aos_mcp.kernel.calls import views
-from aos_mcp.kernel.calls.attachments import decoded, recognized
+from aos_mcp.kernel.calls.attachments import decoded, recognized, sorted_out
 from aos_mcp.kernel.calls.model import OUTPUT_TOKENS_DEFAULT, models_of, patiently, settling
 from aos_mcp.kernel.margin import counted_in
 from aos_mcp.kernel.model_call import order_of
@@ -34,7 +35,7 @@ async def generate(call: Call, args: a.GenerateArgs) -> g.GenerateResult:
     chain = await _chosen(call, args.model)
     for name in chain:
         check_model(call, name)
-    prompt = _prompt(args.prompt, args)
+    prompt = _held_to(_prompt(args.prompt), args)
     if prompt.output_schema is not None:
         check_schema(prompt.output_schema)
     order = order_of(sched_class((await call.read(call.own)).priority), call.now)
@@ -53,6 +54,7 @@ def _result(completion: Completion) -> g.GenerateResult:
             for each in reply.requests
         ],
         stop=reply.stop,
+        stop_text=reply.stop_text,
         usage=views.usage(completion.usage),
         model=completion.model,
         replayed=completion.replayed,
@@ -64,7 +66,7 @@ async def count_tokens(call: Call, args: a.CountTokensArgs) -> g.CountTokensResu
     machine, chain = call.machine, await _chosen(call, args.model)
     info = await machine.models.resolve(chain[0]).describe()
     margin = await call.read(lambda tx: machine.margins.of(tx, info))
-    return g.CountTokensResult(tokens=counted_in(_prompt(args.prompt, None)).at_most(margin))
+    return g.CountTokensResult(tokens=counted_in(_prompt(args.prompt)).at_most(margin))
 
 
 async def list_models(call: Call, args: a.NoArgs) -> g.ModelsResult:
@@ -100,7 +102,26 @@ def choose(asked: str, aliases: Mapping[str, str], providers: set[str]) -> str |
     return asked
 
 
-def _prompt(given: a.GivenPrompt, args: a.GenerateArgs | None) -> Prompt:
+def _held_to(prompt: Prompt, args: a.GenerateArgs) -> Prompt:
+    """Return the prompt with what the program asks of the answer."""
+    if args.must_call is not None and args.must_call not in {ANY_TOOL, *(tool.name for tool in prompt.tools)}:
+        raise Invalid(f"The tool {args.must_call!r} is to be called and not offered.", "Offer it with the others.")
+    if args.must_call is not None and not prompt.tools:
+        raise Invalid("A tool is to be called, and none is offered.", "Offer one, or leave the choice out.")
+    return replace(
+        prompt,
+        max_output_tokens=args.max_tokens or OUTPUT_TOKENS_DEFAULT,
+        output_schema=json.dumps(args.schema_) if args.schema_ is not None else None,
+        temperature=args.temperature,
+        top_p=args.top_p,
+        top_k=args.top_k,
+        stop=tuple(args.stop),
+        must_call=args.must_call,
+        one_call=args.one_call and bool(prompt.tools),
+    )
+
+
+def _prompt(given: a.GivenPrompt) -> Prompt:
     turns = tuple(_turn(turn) for turn in given.turns)
     continuing = ""
     if turns[-1].role == "assistant" and not turns[-1].requests:  # the beginning of the answer, for models that go on
@@ -115,21 +136,16 @@ def _prompt(given: a.GivenPrompt, args: a.GenerateArgs | None) -> Prompt:
             ToolSpec(name=tool.name, description=tool.description, input_schema=json.dumps(tool.input_schema))
             for tool in given.tools
         ),
-        max_output_tokens=(args.max_tokens if args is not None else None) or OUTPUT_TOKENS_DEFAULT,
-        output_schema=json.dumps(args.schema_) if args is not None and args.schema_ is not None else None,
-        temperature=args.temperature if args is not None else None,
         turn=sum(turn.role == "assistant" for turn in turns),
     )
 
 
 def _turn(turn: a.GivenTurn) -> Turn:
-    found = [recognized(decoded(each.data), each.name) for each in turn.attachments]
-    carried = tuple(each for each in found if isinstance(each, Attachment))
-    if carried and turn.role == "assistant":
-        raise Invalid("Only what the user says carries images and files.", "Put them into a user message.")
+    given = [recognized(decoded(each.data), each.name) for each in turn.attachments]
+    text, carried = sorted_out(turn.role, [*given, turn.text])
     return Turn(
         role=turn.role,
-        text="\n\n".join([*(each for each in found if isinstance(each, str)), *([turn.text] if turn.text else [])]),
+        text=text,
         requests=tuple(
             ToolRequest(request_id=each.request_id, name=each.name, arguments=each.arguments) for each in turn.requests
         ),
