@@ -45,7 +45,8 @@ HOST_JOURNAL = "host:"
 """`Step.pid` of a host's act is this and the person it works for."""
 MODEL_CALL = "model"
 """`Step.call` of a model turn; every other step names a syscall."""
-
+SUMMARY = "summary"
+"""`Step.call` of a model's summary of pages that leave; where none was written, why not."""
 
 FALLBACK = "fallback"
 """`Step.call` of a move to the next model of a chain."""

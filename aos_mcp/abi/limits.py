@@ -108,6 +108,11 @@ CONSOLIDATION_NOTES_MAX = 100  # Notes in one consolidation's task; older ones a
 CONSOLIDATION_LOOK_S = 300.0  # Between two looks at whether one is due.
 SEARCH_EXCERPT_CHARS = 80  # On either side of the first word that matches.
 
+SUMMARY_S = 60.0  # What an agent waits for a summary of what left its window; then it goes on without.
+SUMMARY_INPUT_TOKENS_MAX = 32_000  # Of what leaves, shown to the model that sums it up: more costs more than it tells.
+SUMMARY_PAGES_MAX = 400  # In one summary, the newest: of more only the first words would be shown.
+SUMMARY_TASK_CHARS = 2_000  # Of the agent's task, shown with what leaves.
+
 # Sandbox -------------------------------------------------------------------------------------------------------------
 EXEC_S_MAX = 3_600.0
 EXEC_OUTPUT_BYTES_MAX = 256 * 2**10  # Kept of stdout and of stderr each; what is beyond is counted and dropped.

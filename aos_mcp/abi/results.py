@@ -478,6 +478,9 @@ class PageRow(Result):
     labels: list[str]
     origin: str | None
     """The page it is a copy or a piece of."""
+    created_at: float
+    summarizes: list[str]
+    """Of a summary: the pages it was made from."""
 
 
 class ContextResult(Result):

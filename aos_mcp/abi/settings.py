@@ -129,6 +129,8 @@ class ContextSettings(Section):
     """What fetching a page back costs beyond its tokens, in uncached input tokens: more keeps more in the window."""
     window_tokens: Annotated[int, Field(ge=1_000)] | None = None
     """A window smaller than the model's."""
+    summary_model: Annotated[str, Field(pattern=r"^([A-Za-z0-9_.-]+/\S+)?$")] = ""
+    """`provider/model` that sums up what leaves, beside the handles; empty: none."""
 
 
 class CheckpointSettings(Section):

@@ -14,6 +14,7 @@ import typer
 
 from aos_mcp.abi import limits
 from aos_mcp.abi.errors import ErrorCode
+from aos_mcp.abi.page import PageKind
 from aos_mcp.cli import output, session
 from aos_mcp.cli.client import Client, Json
 from aos_mcp.cli.context_history import NEVER_INSIDE, Turn, history
@@ -75,6 +76,7 @@ def _text(process: Json, table: Json, turns: Sequence[Turn]) -> str:
         "in the window": f"{table['resident_tokens']:,} of {table['window_tokens']:,} tokens",
         "counted by": table["counted_by"],
         "left": f"{sum(page['tokens'] for page in table['pages'] if not page['resident']):,} tokens",
+        "summaries": _summaries(table["pages"]),
         "faults": f"{table['faults']}, {table['refaults']} of them again",
         "never asked for": f"{table['garbage']} of the pages that left",
         "compactions": sum(turn.compacted for turn in turns),
@@ -89,6 +91,14 @@ def _text(process: Json, table: Json, turns: Sequence[Turn]) -> str:
         facts["prompts so far"] = f"{share:.0%} of what they would cost if nothing had left (an estimate)"
     headings = ("PAGE", "KIND", "TOKENS", "STATE", "USES", "FAULTS", "TITLE")
     return f"{output.fields(facts)}\n\n{output.table(headings, rows)}"
+
+
+def _summaries(pages: Sequence[Json]) -> str:
+    written = [page for page in pages if page["kind"] == PageKind.SUMMARY]
+    shown = [page for page in written if page["resident"]]
+    made_from = sum(len(page["summarizes"]) for page in shown)
+    tokens = sum(page["tokens"] for page in shown)
+    return f"{len(written)}, {len(shown)} of them in the window: {tokens:,} tokens for {made_from} pages"
 
 
 def _state(page: Json) -> str:

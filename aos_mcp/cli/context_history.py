@@ -28,6 +28,7 @@ class Turn:
     resident: int
     left: int
     pinned: int
+    summaries: int
     faults: int
     """Pages the agent had read back by then."""
     compacted: bool
@@ -53,11 +54,12 @@ def history(pages: Sequence[Json], steps: Sequence[Json]) -> list[Turn]:
     left_before = 0.0
     for call, place in zip(calls, [*replies, len(inside)], strict=False):
         at = float(call["started_at"])
-        present = [page for page in inside[:place] if not _was_gone(page, at)]
+        then = [page for page in inside[:place] if page["created_at"] <= at]  # a summary is put in between later
+        present = [page for page in then if not _was_gone(page, at)]
         resident = sum(page["tokens"] for page in present)
-        appended = sum(page["tokens"] for page in inside[:place])
-        cuts = [page["left_at"] for page in inside[:place] if _was_gone(page, at) and page["left_at"] > left_before]
-        kept = before if not cuts else _in_front(inside[:place], at, left_before)
+        appended = sum(page["tokens"] for page in then if page["kind"] != PageKind.SUMMARY)
+        cuts = [page["left_at"] for page in then if _was_gone(page, at) and page["left_at"] > left_before]
+        kept = before if not cuts else _in_front(then, at, left_before)
         cost += READ_COST * kept + WRITE_COST * (resident - kept)
         cost_append_only += READ_COST * appended_before + WRITE_COST * (appended - appended_before)
         before, appended_before, left_before = resident, appended, max([left_before, *cuts])
@@ -65,8 +67,9 @@ def history(pages: Sequence[Json], steps: Sequence[Json]) -> list[Turn]:
             Turn(
                 at=at,
                 resident=resident,
-                left=appended - resident,
+                left=sum(page["tokens"] for page in then if _was_gone(page, at)),
                 pinned=sum(page["tokens"] for page in present if page["pinned"]),
+                summaries=sum(page["tokens"] for page in present if page["kind"] == PageKind.SUMMARY),
                 faults=sum(step["call"] == PAGE_IN and step["started_at"] < at for step in steps),
                 compacted=bool(cuts),
                 cost=cost,
@@ -81,11 +84,15 @@ def _was_gone(page: Json, at: float) -> bool:
 
 
 def _in_front(pages: Sequence[Json], at: float, left_before: float) -> int:
-    """Return the tokens in front of the first page that left since `left_before`: the prefix that stayed the same."""
+    """Return the tokens in front of the first page that left since `left_before`: the prefix that stayed the same.
+
+    A summary is made in the moment the pages leave that it stands in front of.
+    """
     total = 0
     for page in pages:
-        if not _was_gone(page, at):
+        is_new = page["kind"] == PageKind.SUMMARY and page["created_at"] > left_before
+        if not _was_gone(page, at) and not is_new:
             total += page["tokens"]
-        elif page["left_at"] > left_before:
+        elif is_new or page["left_at"] > left_before:
             break
     return total

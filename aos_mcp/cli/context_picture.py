@@ -9,13 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from html import escape
 
+from aos_mcp.abi.page import PageKind
 from aos_mcp.cli.client import Json
 from aos_mcp.cli.context_history import Turn
 
 WIDTH, LEFT, RIGHT = 860, 70, 150
 PANEL, GAP, TOP = 150, 46, 60
 PAGES_DRAWN_MAX = 4_000  # A strip with more would be a file of megabytes; what is drawn is the newest part.
-COLOURS = {"resident": "#2f6fb2", "left": "#c9d3de", "pinned": "#d98a1f", "faults": "#b8382f", "line": "#8a949e"}
+COLOURS = {
+    "resident": "#2f6fb2",
+    "left": "#c9d3de",
+    "pinned": "#d98a1f",
+    "summary": "#4f9d69",
+    "faults": "#b8382f",
+    "line": "#8a949e",
+}
 
 
 def picture(name: str, table: Json, turns: Sequence[Turn]) -> str:
@@ -38,7 +46,10 @@ def picture(name: str, table: Json, turns: Sequence[Turn]) -> str:
             ("left", "left", lambda turn: turn.resident + turn.left),
             ("resident", "resident", lambda turn: turn.resident),
         ),
-        lines=(("pinned", "pinned", lambda turn: turn.pinned),),
+        lines=(
+            ("pinned", "pinned", lambda turn: turn.pinned),
+            ("summaries", "summary", lambda turn: turn.summaries),
+        ),
     )
     drawn += _panel(
         TOP + PANEL + GAP, "pages read back", turns, lines=(("faults", "faults", lambda turn: turn.faults),)
@@ -108,6 +119,8 @@ def _strip(top: int, pages: Sequence[Json]) -> list[str]:
     place = float(LEFT)
     for page in shown:
         state = "left" if not page["resident"] else "pinned" if page["pinned"] else "resident"
+        if page["resident"] and page["kind"] == PageKind.SUMMARY:
+            state = "summary"
         drawn.append(
             f'<rect x="{place:.2f}" y="{top}" width="{max(0.2, unit * page["tokens"]):.2f}" height="26" '
             f'fill="{COLOURS[state]}"><title>{_visible(page["kind"])} {_visible(page["title"])}: '

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from aos_mcp.abi import limits
-from aos_mcp.abi.journal import FALLBACK, MODEL_CALL, StepState
+from aos_mcp.abi.journal import FALLBACK, MODEL_CALL, SUMMARY, StepState
 from aos_mcp.abi.page import PageKind
 from aos_mcp.abi.process import ExitCode, ProcessState
 from aos_mcp.cli import output, pages, session
@@ -126,7 +126,7 @@ class Teller:
         if step["call"] == FALLBACK:
             return True
         if step["state"] == StepState.FAILED:
-            return bool(step["call"] == MODEL_CALL)
+            return step["call"] in {MODEL_CALL, SUMMARY}
         return step["state"] == StepState.UNKNOWN or (self._under_way and step["state"] == StepState.INTENT)
 
     def _text(self, row: Json) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aos_mcp.abi.journal import MODEL_CALL
+from aos_mcp.abi.journal import MODEL_CALL, SUMMARY
 from aos_mcp.cli import output, session
 from aos_mcp.cli.client import Json
 from aos_mcp.cli.output import AsJson
@@ -37,7 +37,7 @@ def _told(answer: Json) -> str:
         lines.append(f"asked for by {answer.get('model')} in step {answer['asked_in']}, prompt {prompt}")
     if answer.get("decision"):
         lines.append(f"it said: {answer['decision']}")
-    if answer["call"] != MODEL_CALL:  # a model call needs no leave, only a budget
+    if answer["call"] not in {MODEL_CALL, SUMMARY}:  # a model call needs no leave, only a budget
         lines.append(f"allowed by: {answer.get('allowed_by') or 'not recorded'}")
     if answer.get("approval"):
         note = f": {answer['note']}" if answer.get("note") else ""

@@ -66,7 +66,7 @@ def resident_tokens(pages: Sequence[Page]) -> int:
 
 
 def in_order(pages: Iterable[Page]) -> list[Page]:
-    """Return the pages by position, then id."""
+    """Return the pages by position, a summary before what it stands for, then by id."""
     return sorted(pages, key=_place)
 
 
@@ -109,7 +109,7 @@ class PageTable:
 
     @property
     def pages(self) -> Sequence[Page]:
-        """The rows by position, then id; not to be changed."""
+        """The rows in order; not to be changed."""
         return self._ordered
 
     @property
@@ -203,5 +203,6 @@ class PageTable:
             self._cut_at = page.left_at
 
 
-def _place(page: Page) -> tuple[int, PageId]:
-    return page.position, page.page_id
+def _place(page: Page) -> tuple[int, bool, PageId]:
+    """Return where a page stands: a summary in front of the first page that left when it was written."""
+    return page.position, page.kind is not PageKind.SUMMARY, page.page_id

@@ -149,8 +149,10 @@ def choose_victims(
 
 
 def unpinned(found: Sequence[Candidate], hazard: Hazard) -> list[Candidate]:
-    """Return the candidates without those that were asked for again a few turns ago: only need makes them leave."""
-    return [c for c in found if all(hazard.pin(page) < PIN_HOLDS for page in c.pages)]
+    """Return the candidates without those that only need makes leave: summaries, and what was just asked for again."""
+    return [
+        c for c in found if not any(page.kind is PageKind.SUMMARY or hazard.pin(page) >= PIN_HOLDS for page in c.pages)
+    ]
 
 
 def candidates(pages: Sequence[Page]) -> list[Candidate]:

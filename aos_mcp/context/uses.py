@@ -67,7 +67,7 @@ def busiest_first(pages: Sequence[Page], victims: Sequence[str]) -> list[Page]:
         and page.position > hole
         and page.page_id not in gone
         and group_key(page) is None
-        and page.kind in {PageKind.NOTE, PageKind.DOCUMENT, PageKind.SUMMARY}
+        and page.kind in {PageKind.NOTE, PageKind.DOCUMENT}
     ]
     by_use = sorted(loose, key=lambda page: (-page.uses - page.faults, page.position))
     moved = [replace(page, position=slot.position) for page, slot in zip(by_use, loose, strict=True)]

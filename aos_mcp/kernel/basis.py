@@ -5,6 +5,7 @@ With it and the page table at a step's stamp, the very prompt of that step can b
 
 from __future__ import annotations
 
+import hashlib
 import json
 from functools import lru_cache
 
@@ -24,3 +25,10 @@ def decode_basis(body: bytes) -> tuple[str, tuple[ToolSpec, ...]]:
     told = json.loads(body.decode("utf-8", "surrogatepass"))
     tools = tuple(ToolSpec(name=name, description=said, input_schema=schema) for name, said, schema in told["tools"])
     return told["system"], tools
+
+
+@lru_cache(maxsize=256)
+def tools_digest(tools: tuple[ToolSpec, ...]) -> str:
+    """Return what tells one tool list from another. A model call's intent holds it; turn after turn it is the same."""
+    told = json.dumps([[tool.name, tool.description, tool.input_schema] for tool in tools])
+    return hashlib.sha256(told.encode()).hexdigest()[:16]

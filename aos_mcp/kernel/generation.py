@@ -7,13 +7,15 @@ it there and goes on from it, where the provider can. Otherwise it is written ag
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 
 from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import Completion, ModelInfo, Prompt
 from aos_mcp.abi.handle import Pid
-from aos_mcp.abi.journal import MODEL_CALL, StepState
+from aos_mcp.abi.journal import MODEL_CALL, Step, StepState
 from aos_mcp.abi.limits import PREEMPTIONS_MAX
 from aos_mcp.abi.process import Process
 from aos_mcp.context.tokens import count
@@ -52,12 +54,25 @@ class Generation:
         kind: str,
         faults: int = 0,
         has_next: bool = False,
+        call: str = MODEL_CALL,
+        about: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
         """Take what `ModelCall` takes."""
         self._machine = machine
         self._info = info
+        self._goes_on = call == MODEL_CALL
         self._make = partial(
-            ModelCall, machine, model, info, account=account, order=order, kind=kind, faults=faults, has_next=has_next
+            ModelCall,
+            machine,
+            model,
+            info,
+            account=account,
+            order=order,
+            kind=kind,
+            faults=faults,
+            has_next=has_next,
+            call=call,
+            about=about,
         )
         self._call = self._make(times=0)
         self._before = Usage()
@@ -73,6 +88,11 @@ class Generation:
         """Tokens of the last prompt, as we count."""
         return self._call.counted.plain
 
+    @property
+    def step(self) -> Step | None:
+        """The journal step of the last piece, once its intent is written."""
+        return self._call.step
+
     async def run(self, prompt: Prompt, *, process: Process | None, deliver: Deliver | None = None) -> Completion:
         """Return the whole answer. `process` is the agent's; a call without one has no journal to go on from.
 
@@ -82,7 +102,7 @@ class Generation:
             ModelError, BudgetExhausted: see `ModelCall.run`.
         """
         machine, info, begun = self._machine, self._info, Begun()
-        if info.continues and process is not None:
+        if info.continues and self._goes_on and process is not None:
             pid = process.pid
             at = process.position
             begun = await machine.store.read(lambda tx: broken_off(tx, pid, info.name, at))

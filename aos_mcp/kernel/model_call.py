@@ -8,8 +8,10 @@ next boot charges in full.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import anyio
 
@@ -21,17 +23,16 @@ from aos_mcp.abi.event import Event, EventKind
 from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.journal import MODEL_CALL, EffectClass, Step, StepState
 from aos_mcp.abi.limits import MODEL_CALL_S
-from aos_mcp.abi.process import Process, SchedClass
+from aos_mcp.abi.process import Process, SchedClass, sched_class
 from aos_mcp.context.fingerprint import fingerprint
 from aos_mcp.context.layout import encode_reply
 from aos_mcp.context.tokens import count
 from aos_mcp.kernel import budget, counting, journal, table
 from aos_mcp.kernel.admission import Demand
-from aos_mcp.kernel.basis import encode_basis
+from aos_mcp.kernel.basis import encode_basis, tools_digest
 from aos_mcp.kernel.gate import error_body
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.kernel.margin import Counted, counted_in
-from aos_mcp.kernel.paging import tools_digest
 from aos_mcp.kernel.preemption import LITTLE_TOKENS, UnderWay
 from aos_mcp.kernel.retry import GiveUp, Verdict, Wait, counted, judge
 from aos_mcp.kernel.scheduler import OVERDUE_S
@@ -73,12 +74,15 @@ class ModelCall:
         has_next: bool = False,
         times: int = 0,
         written: int = 0,
+        call: str = MODEL_CALL,
+        about: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
         """Take the model, who pays, and the call's place in its lane's queue (see `order_of`).
 
         `kind` is whose like it is, in what is expected of its length; `faults` is how often it failed in a row before,
         `has_next` whether another model would go on, `times` how often it was preempted before, and `written` how many
-        tokens the beginning had that it goes on from.
+        tokens the beginning had that it goes on from. `call` is what the journal calls it, and `about` what its intent
+        says beside the rest; only a MODEL_CALL is a turn of the agent.
         """
         self._machine = machine
         self._order = order
@@ -86,6 +90,8 @@ class ModelCall:
         self.times = times
         """How often it was preempted before."""
         self._begun_with = written
+        self._call = call
+        self._about = about
         self._faults = faults
         self._has_next = has_next
         self.verdict: Verdict = GiveUp()
@@ -94,7 +100,8 @@ class ModelCall:
         self._info = info
         self._account = account
         self._reservation = machine.entropy.handle("rs_")
-        self._step: Step | None = None
+        self.step: Step | None = None
+        """Its intent in the journal, once that is written."""
         self.counted = Counted()
         self._input_tokens = 0
         self._output_tokens = 0
@@ -156,7 +163,7 @@ class ModelCall:
             output_tokens=prompt.max_output_tokens,
             due_at=due_of(self._order),
         )
-        if process is not None:
+        if process is not None and self._call == MODEL_CALL:
             machine.heading.pop(process.pid, None)
         async with AsyncExitStack() as lane:
             with machine.acting(process.pid if process is not None else None):  # a parked lane may take its time
@@ -228,7 +235,7 @@ class ModelCall:
 
         `reply` is what the journal keeps: of a call that went on from a beginning, the whole answer.
         """
-        used = replace(self._answered, turns=1)
+        used = replace(self._answered, turns=1 if self._call == MODEL_CALL else 0)
         budget.settle(tx, self._reservation, used)
         if not self._replayed:  # a recording counted some other prompt
             self._machine.margins.learn(tx, self._info, self.counted, used)
@@ -266,11 +273,12 @@ class ModelCall:
                 "tools": tools_digest(prompt.tools),
                 "max_output_tokens": output,
                 "prompt": fingerprint(prompt),
+                **self._about,
             }
-            self._step = journal.begin(
+            self.step = journal.begin(
                 tx,
                 held,
-                call=MODEL_CALL,
+                call=self._call,
                 effect=EffectClass.LLM,
                 intent=json.dumps(intent).encode(),
                 now=now,
@@ -288,6 +296,7 @@ class ModelCall:
             deliver(text)
         if process is not None:
             self._machine.sign_of_life(process.pid)
+        if process is not None and self._call == MODEL_CALL:
             self._machine.bus.publish(
                 Event(kind=EventKind.OUTPUT, subject=process.pid, owner=process.owner, detail=text)
             )
@@ -350,7 +359,7 @@ class ModelCall:
             category="model",
             actor=pid or "kernel",
             pid=pid,
-            call=MODEL_CALL,
+            call=self._call,
             outcome=outcome,
             subject=self._model.name,
             detail=f"{used.tokens - used.output_tokens} in, {used.output_tokens} out, {used.microusd} microusd",
@@ -358,9 +367,9 @@ class ModelCall:
 
     def _finish(self, tx: Transaction, state: StepState, body: bytes) -> None:
         """Finish the journal step, unless another kernel has the process now and has settled it."""
-        process = tx.process_get(self._step.pid) if self._step is not None else None
-        if self._step is not None and process is not None and process.fence == self._step.fence:
-            journal.finish(tx, self._step, state=state, result=body, now=self._machine.clock.now())
+        process = tx.process_get(self.step.pid) if self.step is not None else None
+        if self.step is not None and process is not None and process.fence == self.step.fence:
+            journal.finish(tx, self.step, state=state, result=body, now=self._machine.clock.now())
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,3 +414,9 @@ def due_of(order: tuple[float, ...]) -> float:
 def order_of(level: SchedClass, first_at: float) -> tuple[float, ...]:
     """Return a call's place in its lane's queue: by class, then by when it first came (seconds since the epoch)."""
     return (level, first_at)
+
+
+def turn_order(machine: Machine, process: Process) -> tuple[float, ...]:
+    """Return the place in a lane's queue of a turn's calls: by the class it was picked in, since it became ready."""
+    level = machine.levels.get(process.pid, sched_class(process.priority))
+    return order_of(level, process.ready_at if process.ready_at is not None else process.created_at)

@@ -6,22 +6,26 @@ another model's, or the tools sent with it were others), and what it makes of th
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
+
+import anyio
 
 from aos_mcp.abi.completion import ModelInfo, ToolSpec
 from aos_mcp.abi.handle import PageId, Pid
 from aos_mcp.abi.journal import MODEL_CALL
 from aos_mcp.abi.page import Page, PageKind
+from aos_mcp.abi.process import Process
 from aos_mcp.context.compaction import compacted, compaction, is_cold, may_compact
 from aos_mcp.context.page_table import PageTable
 from aos_mcp.context.replacement import CachePrices, cache_prices, choose_victims
 from aos_mcp.kernel import journal
+from aos_mcp.kernel.basis import tools_digest
 from aos_mcp.kernel.contexts import Context
 from aos_mcp.kernel.machine import Machine
+from aos_mcp.kernel.summaries import Summaries
+from aos_mcp.kernel.table import Superseded, held
 from aos_mcp.ports import Transaction
 
 CACHE_TTL_S = 1_800.0
@@ -36,13 +40,14 @@ LOOK_TURNS = 4  # A context of which nothing was found to leave is looked at aga
 
 
 class Pager:
-    """Lets pages of one process leave. `held` checks, inside a transaction, that the process is still ours."""
+    """Lets pages of one process leave, which this kernel has claimed."""
 
-    def __init__(self, machine: Machine, pid: Pid, held: Callable[[Transaction], object]) -> None:
+    def __init__(self, machine: Machine, process: Process) -> None:
         self._machine = machine
-        self._pid = pid
-        self._held = held
-        self._context = machine.contexts.of(pid)
+        self._pid = process.pid
+        self._fence = process.fence
+        self._context = machine.contexts.of(process.pid)
+        self._summaries = Summaries(machine, process)
 
     @property
     def context(self) -> Context:
@@ -104,23 +109,42 @@ class Pager:
         return _last_tools(tx, self._pid) not in {None, tools_digest(tools)}
 
     async def _leave(self, victims: Sequence[PageId], prices: CachePrices) -> None:
-        now, table = self._machine.clock.now(), self._context.table
+        machine, table = self._machine, self._context.table
         before = list(table.pages)
+        written = await self._summaries.ask(before, victims)
+        usable = written is not None and written.is_usable
+        if written is not None and usable:
+            victims = (*victims, *written.also)
+        now = machine.clock.now()
         after = compacted(
             before, victims, now=now, task_words=task_words(before), prices=prices, experience=table.experience
         )
         changed = [page for old, page in zip(before, after, strict=True) if page is not old]
 
-        def leave(tx: Transaction) -> None:
-            self._held(tx)
+        def leave(tx: Transaction) -> bool:
+            """Have all of it on record at once; of a process that is no longer ours only what is to be paid."""
+            if written is not None:
+                written.settle(tx)
+            try:
+                held(tx, self._pid, self._fence)
+            except Superseded:
+                return False
             for page in changed:
                 tx.page_put(page)
+            if written is not None and usable:
+                written.put(tx, machine.entropy.handle("pg_"), now)
+            return True
 
-        self._machine.metrics.compactions.inc()
-        await self._machine.store.write(leave)
+        machine.metrics.compactions.inc()
+        with anyio.CancelScope(shield=written is not None):  # a summary is paid for, whoever still wants it
+            if not await machine.store.write(leave):
+                raise Superseded(self._pid)
         for page in changed:
             table.put(page)
         self._context.left(victims)
+        if written is not None:
+            machine.metrics.summaries.labels("written" if usable else "failed").inc()
+            await machine.store.read(self._context.refresh)
 
 
 def _below_tier(window_tokens: int, info: ModelInfo, table: PageTable) -> int:
@@ -136,13 +160,6 @@ def task_words(table: Sequence[Page]) -> frozenset[str]:
     task = next((page.title for page in table if page.kind is PageKind.TASK), "")
     plan = next((page.title for page in reversed(table) if page.kind is PageKind.PLAN), "")
     return frozenset(f"{task} {plan}".lower().split())
-
-
-@lru_cache(maxsize=256)
-def tools_digest(tools: tuple[ToolSpec, ...]) -> str:
-    """Return what tells one tool list from another. A model call's intent holds it; turn after turn it is the same."""
-    told = json.dumps([[tool.name, tool.description, tool.input_schema] for tool in tools])
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def _last_tools(tx: Transaction, pid: Pid) -> str | None:

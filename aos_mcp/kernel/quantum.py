@@ -21,7 +21,7 @@ from aos_mcp.abi.journal import FALLBACK, EffectClass
 from aos_mcp.abi.limits import MOUNT_WAKE_S
 from aos_mcp.abi.message import Message
 from aos_mcp.abi.page import Page, PageKind
-from aos_mcp.abi.process import ExitCode, Process, ProcessState, Signal, sched_class
+from aos_mcp.abi.process import ExitCode, Process, ProcessState, Signal
 from aos_mcp.context.layout import encode_reply, lay_out
 from aos_mcp.context.tokens import count
 from aos_mcp.kernel import budget, counting, journal, pages, paging, table
@@ -29,7 +29,7 @@ from aos_mcp.kernel.gate import Gate
 from aos_mcp.kernel.generation import Generation
 from aos_mcp.kernel.machine import TURN, Machine
 from aos_mcp.kernel.margin import counted_in, tool_tokens
-from aos_mcp.kernel.model_call import order_of
+from aos_mcp.kernel.model_call import turn_order
 from aos_mcp.kernel.requests import Requests, last_reply, position_of
 from aos_mcp.kernel.retry import GiveUp, Next, Verdict, counted
 from aos_mcp.kernel.speech import CUT, FINISH, SYSTEM, tool_specs
@@ -62,7 +62,7 @@ class Quantum:
         self._pid = process.pid
         self._fence = process.fence
         self._process = process
-        self._pager = paging.Pager(machine, process.pid, lambda tx: table.held(tx, process.pid, process.fence))
+        self._pager = paging.Pager(machine, process)
 
     async def run(self) -> None:
         """Run the turn to its end. The process is READY, STOPPED or EXITED after it, or no longer ours."""
@@ -152,7 +152,7 @@ class Quantum:
             model,
             info,
             account=self._pid,
-            order=self._order(),
+            order=turn_order(machine, self._process),
             kind=self._process.agent or self._process.name,
             faults=self._process.faults,
             has_next=bool(self._process.fallbacks),
@@ -210,11 +210,6 @@ class Quantum:
             turn=context.table.turns,
             drawn=context.drawn,
         )
-
-    def _order(self) -> tuple[float, ...]:
-        process = self._process
-        level = self._machine.levels.get(process.pid, sched_class(process.priority))
-        return order_of(level, process.ready_at if process.ready_at is not None else process.created_at)
 
     async def _shrunk(self) -> bool:
         """Halve a context that the provider finds too long; False when nothing may leave."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from aos_mcp.abi.calls import TABLE
 from aos_mcp.abi.completion import ToolRequest
 from aos_mcp.abi.handle import Pid
-from aos_mcp.abi.journal import MODEL_CALL, Step, StepState
+from aos_mcp.abi.journal import MODEL_CALL, SUMMARY, Step, StepState
 from aos_mcp.abi.limits import REPLAY_STEPS
 from aos_mcp.abi.page import OUTSIDE, Page, PageKind
 from aos_mcp.abi.process import Process
@@ -26,6 +26,7 @@ from aos_mcp.kernel.basis import decode_basis
 from aos_mcp.kernel.pages import HEAD_CHARS
 from aos_mcp.kernel.requests import position_of
 from aos_mcp.kernel.speech import result_text
+from aos_mcp.kernel.summaries import summary_source, told
 from aos_mcp.ports import Transaction
 
 UNANSWERED = frozenset({"exit"})
@@ -48,7 +49,9 @@ def replay(tx: Transaction, process: Process) -> Iterator[Replayed]:
     own = iter(replies[_inherited(tx, process, replies) :])
     asked: dict[str, ToolRequest] = {}
     for step in _steps(tx, process.pid):
-        if step.call != MODEL_CALL:
+        if step.call == SUMMARY:
+            yield Replayed(step, _summary_step(tx, step, table))
+        elif step.call != MODEL_CALL:
             yield Replayed(step, _tool_step(tx, step, asked, results))
         elif step.state is StepState.DONE:
             reply = next(own, None)
@@ -84,6 +87,17 @@ def _model_step(tx: Transaction, step: Step, reply: Page | None) -> str | None:
     if encode_reply(decode_reply(recorded)) != recorded:
         return "the reply is read otherwise now"
     return said
+
+
+def _summary_step(tx: Transaction, step: Step, table: Sequence[Page]) -> str | None:
+    """Make a summary's page again from what the model said; return how it differs from the one in the context."""
+    page = next((page for page in table if page.source == summary_source(step)), None)
+    if step.state is not StepState.DONE or page is None:
+        return None
+    intent, reply = json.loads(journal.payload(tx, step.intent)), decode_reply(journal.result_of(tx, step))
+    of = {page.page_id: page for page in table}
+    made = told(reply.text, [of[named] for named in intent["pages"]], model=intent["model"])
+    return "" if made.encode() == journal.payload(tx, page.digest) else "the summary is not the one on record"
 
 
 def _prompt(tx: Transaction, step: Step) -> str | None:

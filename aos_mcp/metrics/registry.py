@@ -59,6 +59,7 @@ class Metrics:
         self.lane_limit = Gauge("aos_lane_limit", "Units a minute, as known", ("lane", "kind"), registry=own)
         self.page_faults = Counter("aos_page_faults", "Pages asked for after they left", registry=own)
         self.compactions = Counter("aos_compactions", "Batches of pages that left", registry=own)
+        self.summaries = Labelled(Counter("aos_summaries", "Summaries of what left", ("outcome",), registry=own))
         self.embedded_pages = Counter("aos_embedded_pages", "Pages that were given vectors", registry=own)
         self.embed_failures = Counter("aos_embed_failures", "Calls of the embedder that failed", registry=own)
         self.processes = Gauge("aos_processes", "Processes by state", ("state",), registry=own)

@@ -21,6 +21,8 @@ def row(kind: str, tokens: int, left_at: float | None = None, **more: Any) -> di
         "faults": 0,
         "left_at": left_at,
         "left_why": None if left_at is None else "compaction",
+        "created_at": 0.0,
+        "summarizes": [],
         **more,
     }
 

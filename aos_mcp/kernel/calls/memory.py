@@ -22,6 +22,7 @@ from aos_mcp.kernel import counting, notes, pages, provenance
 from aos_mcp.kernel.call import Call
 from aos_mcp.kernel.calls import views
 from aos_mcp.kernel.indexer import query_vector
+from aos_mcp.kernel.summaries import summarized
 from aos_mcp.ports import Transaction
 
 PAGE_IN_CHARS = RESULT_TOKENS_MAX * 3
@@ -246,7 +247,7 @@ async def read_context(call: Call, args: a.PidArgs) -> r.ContextResult:
             thrash=round(thrash(rows), 2),
             low_water=round(low_water_mark(rows, settings.low_water, settings.high_water), 2),
             hit_rate=_hit_rate(tx, process.pid),
-            pages=[views.page(row) for row in rows],
+            pages=[views.page(row, summarized(tx, row) if row.kind is PageKind.SUMMARY else ()) for row in rows],
         )
 
     return await call.read(work)

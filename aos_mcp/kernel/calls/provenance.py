@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Literal
 
 from aos_mcp.abi import arguments as a
 from aos_mcp.abi import history as h
 from aos_mcp.abi.errors import NotFound
-from aos_mcp.abi.journal import MODEL_CALL, Step, StepState
+from aos_mcp.abi.journal import MODEL_CALL, EffectClass, Step, StepState
 from aos_mcp.abi.page import OUTSIDE
 from aos_mcp.abi.process import Process
 from aos_mcp.context.layout import decode_reply
@@ -37,11 +38,12 @@ async def explain_step(call: Call, args: a.StepArgs) -> h.WhyResult:
 
 def _why(tx: Transaction, process: Process, step: Step) -> h.WhyResult:
     intent = json.loads(journal.payload(tx, step.intent))
-    asking = step if step.call == MODEL_CALL else _asking(tx, step)
+    asking = step if step.effect is EffectClass.LLM else _asking(tx, step)
     told = json.loads(journal.payload(tx, asking.intent)) if asking is not None else {}
-    tool, arguments = journal.asked_of(tx, step) if step.call != MODEL_CALL else (MODEL_CALL, {})
+    tool, arguments = journal.asked_of(tx, step) if step is not asking else (step.call, {})
     question = tx.approval_get(intent["approval"]) if intent.get("approval") else None
-    said = decode_reply(journal.result_of(tx, asking)).text if asking is not None and asking.result else ""
+    answered = asking is not None and asking.state is StepState.DONE
+    said = decode_reply(journal.result_of(tx, asking)).text if asking is not None and answered else ""
     return h.WhyResult(
         pid=process.pid,
         step=step.number,
@@ -56,7 +58,7 @@ def _why(tx: Transaction, process: Process, step: Step) -> h.WhyResult:
         model=told.get("model"),
         prompt=told.get("prompt"),
         decision=said,
-        seen=_seen(tx, asking) if asking is not None else [],
+        seen=_seen(tx, asking, told.get("pages")) if asking is not None else [],
         allowed_by=intent.get("allowed_by"),
         approval=question.approval_id if question is not None else None,
         answered_by=question.answered_by if question is not None else None,
@@ -72,12 +74,13 @@ def _asking(tx: Transaction, step: Step) -> Step | None:
     return next((each for each in reversed(asked) if each.state is StepState.DONE), None)
 
 
-def _seen(tx: Transaction, asking: Step) -> list[h.SeenPage]:
+def _seen(tx: Transaction, asking: Step, named: Sequence[str] | None) -> list[h.SeenPage]:
+    """Return what a model saw: the pages that its call names, or else all that were in the window."""
     table = tx.page_table(asking.pid, at=asking.stamp)
     return [
         h.SeenPage(page_id=page.page_id, kind=page.kind, title=page.title, digest=page.digest, tokens=page.tokens)
         for page in table
-        if page.position != OUTSIDE and in_window(page)
+        if (page.page_id in named if named is not None else page.position != OUTSIDE and in_window(page))
     ]
 
 

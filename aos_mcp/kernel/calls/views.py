@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aos_mcp.abi import history as h
 from aos_mcp.abi import results as r
 from aos_mcp.abi.approval import Approval
@@ -110,8 +112,8 @@ def message(row: Message) -> r.MessageResult:
     return r.MessageResult(message_id=row.message_id, sender=row.sender, topic=row.topic, text=row.text)
 
 
-def page(row: Page) -> r.PageRow:
-    """Show a row of a page table."""
+def page(row: Page, summarizes: Sequence[str] = ()) -> r.PageRow:
+    """Show a row of a page table; of a summary, with the pages it was made from."""
     return r.PageRow(
         page_id=row.page_id,
         kind=row.kind,
@@ -127,6 +129,8 @@ def page(row: Page) -> r.PageRow:
         source=row.source,
         labels=list(row.labels),
         origin=row.origin,
+        created_at=row.created_at,
+        summarizes=list(summarizes),
     )
 
 
