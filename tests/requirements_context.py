@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.requirement import Requirement, kept
 
+SUMS = "tests/kernel/test_summaries.py::test_"
 PAGING = "tests/kernel/test_paging.py::test_"
 LAYOUT = "tests/context/test_layout.py::test_"
 CUTS = "tests/context/test_compaction.py::test_"
@@ -111,5 +112,28 @@ CONTEXT: tuple[Requirement, ...] = (
         ROWS + "faults_refaults_and_garbage_are_counted_apart",
         CUTS + "thrashing_raises_the_low_water_mark",
         CUTS + "what_is_asked_for_long_after_it_left_is_no_thrashing",
+    ),
+    kept(
+        "summaries",
+        "6 context",
+        "A summary of what left, where a model for it is named, stands before the handles; the pages stay.",
+        SUMS + "without_a_model_for_them_there_are_no_summaries",
+        SUMS + "a_summary_stands_before_the_handles_of_what_it_was_made_from",
+        SUMS + "every_page_that_left_is_read_back_byte_for_byte_also_former_summaries",
+        SUMS + "the_prefix_holds_between_compactions_and_summaries_in_front_of_a_hole_stay",
+        SUMS + "a_summary_is_not_asked_for_where_too_little_leaves",
+        SUMS + "a_run_with_summaries_is_made_again_from_its_journal_to_the_byte",
+        SUMS + "a_fork_sees_the_summary_of_its_past_and_one_before_it_does_not",
+        SUMS + "a_summary_has_the_labels_of_its_pages_and_secrets_are_not_sent_for_one",
+    ),
+    kept(
+        "summaries-safe",
+        "6 context",
+        "A summary that fails neither ends nor holds up its agent, which pays for it; a crash repeats none on record.",
+        SUMS + "a_call_for_a_summary_that_fails_neither_ends_nor_holds_up_the_agent",
+        SUMS + "after_a_429_the_next_summary_is_not_waited_for",
+        SUMS + "a_summary_that_the_budget_or_the_catalogue_has_no_room_for_is_not_asked_for",
+        SUMS + "what_a_summary_costs_is_on_the_budget_of_its_agent_and_takes_none_of_its_turns",
+        "tests/crash/test_crash_sweep.py::test_a_kernel_that_dies_at_a_sampled_moment_comes_back_whole",
     ),
 )

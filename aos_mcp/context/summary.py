@@ -17,6 +17,7 @@ from aos_mcp.context.handle import TITLE_CHARS_MAX, short_id, visible
 SUMMARY_PART = 10  # It may take a tenth of what left: what it is spared in reading is many times that.
 SUMMARY_TOKENS_MIN = 256  # In less than this nothing can be said that the handles do not say.
 SUMMARY_TOKENS_MAX = 1_000  # It is read at every turn from then on; a longer one is a second context.
+STANDING_MAX = 8  # In the window at once: more would be a second log.
 
 SYSTEM = """\
 You sum up what leaves an agent's window. Every text is kept and can be read again by its page id; your summary tells \
@@ -37,21 +38,17 @@ def tokens_worth(leaving: Sequence[Page]) -> int:
 
 
 def folded(pages: Sequence[Page], victims: Sequence[PageId]) -> list[PageId]:
-    """Return the summaries in the window that stand behind the first page that leaves: the next one takes them in.
+    """Return the summaries in the window that the next one takes in: those behind the first page that leaves.
 
     There all is written again anyway. One that stands in front stays: to replace it would break a prefix that holds.
+    Only where there are too many of them all are taken in, once in so many compactions.
     """
     gone = frozenset(victims)
-    hole = min((page.position for page in pages if page.page_id in gone), default=None)
-    return [
-        page.page_id
-        for page in pages
-        if hole is not None
-        and page.kind is PageKind.SUMMARY
-        and page.resident
-        and page.position >= hole
-        and page.page_id not in gone
-    ]
+    standing = [p for p in pages if p.kind is PageKind.SUMMARY and p.resident and p.page_id not in gone]
+    hole = min((page.position for page in pages if page.page_id in gone), default=0)
+    if len(standing) >= STANDING_MAX:
+        hole = 0
+    return [page.page_id for page in standing if page.position >= hole]
 
 
 def ask_for_summary(task: str, texts: Sequence[Text], *, room_tokens: int, output_tokens: int, turn: int) -> Prompt:

@@ -36,6 +36,8 @@ BUDGET_PART = 10
 """The worst that a summary may cost is this part of what is left: the agent's own turns come first."""
 FITTINGS_MAX = 3
 """How often a prompt is cut anew that was counted too long: the stored counts of its pages may be another counter's."""
+SPARE_PART = 20
+"""What more is cut then, so that the next try fits."""
 IMPORTANCE = 1.0
 CHARS_A_TOKEN = 8
 """More than any text has: what is longer is longer than it was allowed to be."""
@@ -178,13 +180,14 @@ class Summaries:
         texts = [(replace(page, title=redact(page.title)), redact(pages.readable(tx, page))) for page in of]
         task = next((redact(pages.readable(tx, page)) for page in table_ if page.kind is PageKind.TASK), "")
         before = sum(page.kind is PageKind.SUMMARY for page in table_)
-        allowed = room = min(counting.room(tx, info, info.context_tokens - output), SUMMARY_INPUT_TOKENS_MAX)
+        allowed = min(counting.room(tx, info, info.context_tokens - output), SUMMARY_INPUT_TOKENS_MAX)
+        room = min(allowed, sum(page.tokens for page in of))
         for _ in range(FITTINGS_MAX):
             prompt = ask_for_summary(task, texts, room_tokens=room, output_tokens=output, turn=before)
             counted = counted_in(prompt).plain
             if counted <= allowed:
                 return prompt
-            room -= counted - allowed
+            room -= counted - allowed + allowed // SPARE_PART
         raise LimitExceeded(f"What leaves does not fit into {info.name}.", "Name a model with a larger window.")
 
     def _check_budget(self, tx: Transaction, info: ModelInfo, prompt: Prompt) -> None:

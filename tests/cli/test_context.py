@@ -6,7 +6,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from aos_mcp.cli.context_history import NEVER_INSIDE, history
-from aos_mcp.cli.context_picture import picture
+from aos_mcp.cli.context_picture import COLOURS, picture
 
 
 def row(kind: str, tokens: int, left_at: float | None = None, **more: Any) -> dict[str, Any]:
@@ -75,3 +75,17 @@ def test_the_picture_is_well_formed_whatever_titles_hold() -> None:
         assert tree.tag.endswith("svg")
         assert "script" not in {element.tag for element in tree.iter()}
         assert drawn.count("<title>") == len(table["pages"]) + 1
+
+
+def test_a_summary_counts_from_the_moment_on_in_which_it_was_written() -> None:
+    summary = row("summary", 80, created_at=25.0, summarizes=["pg_reply50", "pg_result1000"])
+    turns = history([*PAGES[:2], summary, *PAGES[2:]], STEPS)
+    assert [(turn.resident, turn.left, turn.summaries) for turn in turns] == [
+        (100, 0, 0),
+        (1_150, 0, 0),
+        (730, 1_050, 80),
+    ]
+    assert turns[2].cost - turns[1].cost == 0.1 * 100 + 1.25 * 630
+    assert turns[2].cost_append_only == history(PAGES, STEPS)[2].cost_append_only
+    table: dict[str, Any] = {"pages": [summary], "resident_tokens": 80, "window_tokens": 9, "faults": 0}
+    assert COLOURS["summary"] in picture("agent", table, []).split("pages, in order")[1]

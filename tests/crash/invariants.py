@@ -10,7 +10,8 @@ from typing import Any
 from aos_mcp.abi.approval import Approval, ApprovalState
 from aos_mcp.abi.audit import AuditHead, AuditRecord
 from aos_mcp.abi.budget import WORKSPACE_ACCOUNT, Usage
-from aos_mcp.abi.journal import MODEL_CALL, EffectClass, Step, StepState
+from aos_mcp.abi.journal import MODEL_CALL, SUMMARY, EffectClass, Step, StepState
+from aos_mcp.abi.page import PageKind
 from aos_mcp.abi.process import Process, ProcessState
 from aos_mcp.audit.chain import load_key, parse_head
 from aos_mcp.audit.verify import verify
@@ -54,6 +55,7 @@ def broken(tx: Transaction, scenario: Scenario, home: Path, undisturbed: dict[st
         *consent(scenario, ledger_of(home), asked(tx)),
         *lives(rows, steps),
         *money(tx, rows, steps, deaths),
+        *summaries(tx, rows, steps),
         *evidence(tx, rows, steps, home),
         *same(outcome(tx), undisturbed, scenario),
     ]
@@ -116,18 +118,32 @@ def money(tx: Transaction, rows: Sequence[Process], steps: dict[Any, list[Step]]
                 found.append(f"{row.name} is overdrawn: {getattr(account.used, name)} {name} of {limit}")
         if row.guest:
             continue  # its program has the journal
-        model = [step for step in steps[row.pid] if step.call == MODEL_CALL]
+        model = [
+            step for step in steps[row.pid] if step.call in {MODEL_CALL, SUMMARY} and step.effect is EffectClass.LLM
+        ]
         cut = sum(step.state is StepState.FAILED for step in model)
         billed = CALL_MICROUSD * sum(step.state is StepState.DONE for step in model)
         worst = cut * (row.finishing + deaths + 1) * round(100_000 * (PRICE.written + PRICE.output))
-        # A call that a kill cut before it was sent gives its turn back; a crash charges it.
-        if not len(model) - cut <= mine.turns <= len(model):
-            found.append(f"{row.name} was charged {mine.turns} turns and its journal has {len(model)}")
+        # A call that a kill cut before it was sent gives its turn back; a crash charges it, also that of a summary.
+        finished = sum(step.state is StepState.DONE and step.call == MODEL_CALL for step in model)
+        if not finished <= mine.turns <= finished + cut:
+            found.append(f"{row.name} was charged {mine.turns} turns and its journal has {finished}")
         if not billed <= mine.microusd <= billed + worst:
             found.append(f"{row.name} was charged {mine.microusd} microusd, its journal says {billed} and {cut} cut")
     workspace = tx.account_get(WORKSPACE_ACCOUNT)
     if workspace is not None and workspace.used != sum(own.values(), Usage()):
         found.append(f"the workspace was charged {workspace.used}, its agents {sum(own.values(), Usage())}")
+    return found
+
+
+def summaries(tx: Transaction, rows: Sequence[Process], steps: dict[Any, list[Step]]) -> list[str]:
+    """Each summary that was paid for has its page, and each page its step."""
+    found = []
+    for row in rows:
+        paid = [step for step in steps[row.pid] if step.call == SUMMARY and step.state is StepState.DONE]
+        kept = [page.source for page in tx.page_table(row.pid) if page.kind is PageKind.SUMMARY]
+        if sorted(kept) != sorted(f"{SUMMARY}:{row.pid}@{step.number}" for step in paid):
+            found.append(f"{row.name} paid for {len(paid)} summaries and has {kept}")
     return found
 
 

@@ -12,7 +12,7 @@ import anyio
 from aos_mcp.abi.capability import CallerKind
 from aos_mcp.abi.completion import Prompt, Reply
 from aos_mcp.abi.errors import Conflict
-from aos_mcp.abi.settings import Rule, Settings
+from aos_mcp.abi.settings import ContextSettings, Rule, Settings
 from aos_mcp.testing.kernels import HOST, TestKernel
 from aos_mcp.testing.model import Answer, ScriptedModel, ScriptedModels, calls, says
 from tests.crash.life import ALLOWED, Scenario
@@ -91,6 +91,20 @@ async def answer_what_is_asked(k: TestKernel) -> None:
 
 READING = tuple(calls(("shop__look", {"n": n}), text=f"step {n}", key=f"r{n}-") for n in range(12))
 
+SCRIBE = "other/scribe"
+SUMMING_UP = ALLOWED.model_copy(
+    update={"context": ContextSettings(summary_model=SCRIBE, high_water=0.22, low_water=0.02)}
+)
+
+
+def summing_up() -> ScriptedModels:
+    script = (*READING, calls(("shop__order", {"n": 1}), key="o"), says("all done"))
+    return ScriptedModels(
+        ScriptedModel(PARENT, script, context_tokens=9_000),
+        ScriptedModel(SCRIBE, (says("items were looked at"),) * len(script)),
+    )
+
+
 SCENARIOS = (
     Scenario(
         "spawn",
@@ -122,6 +136,13 @@ SCENARIOS = (
         playing(*READING, calls(("shop__order", {"n": 1}), key="o"), says("all done"), context_tokens=9_000),
         run_to_the_end,
         effects=("shop__order:1",),
+    ),
+    Scenario(
+        "summary",
+        summing_up,
+        run_to_the_end,
+        effects=("shop__order:1",),
+        settings=SUMMING_UP,
     ),
     Scenario(
         "checkpoint",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -17,9 +18,11 @@ from aos_mcp.abi.completion import ModelPrice, Prompt
 from aos_mcp.abi.errors import AosError, Invalid, ModelError, ModelFault
 from aos_mcp.abi.page import PageKind
 from aos_mcp.abi.settings import Settings, parse_settings
+from aos_mcp.context.summary import STANDING_MAX, fair_shares, folded
 from aos_mcp.testing.devices import RecordingMounts
 from aos_mcp.testing.kernels import OWNER, TestKernel, kernel_on
 from aos_mcp.testing.model import Answer, ScriptedModel, ScriptedModels, calls, says
+from aos_mcp.testing.store_samples import a_page
 from tests.kernel.stage import DEADLINE_S, NAME, ended
 from tests.kernel.test_paging import TURNS, WINDOW, is_prefix, read_whole, reader, report
 
@@ -113,20 +116,41 @@ async def test_every_page_that_left_is_read_back_byte_for_byte_also_former_summa
     assert all("Digest " in text for text in former)
 
 
-async def test_a_summary_behind_the_first_hole_goes_into_the_next_one_and_the_prefix_holds_in_between(
-    tmp_path: Path,
-) -> None:
+async def test_the_prefix_holds_between_compactions_and_summaries_in_front_of_a_hole_stay(tmp_path: Path) -> None:
     async with reading(tmp_path, scribe(), MANY) as (k, done, agent):
         table = await table_of(k, done.pid)
-        compactions = len({page.left_at for page in table if page.left_why == "compaction"})
+    compactions = {page.left_at for page in table if page.left_why == "compaction"}
     rewritten = [n for n, (one, other) in enumerate(pairwise(agent.prompts), 1) if not is_prefix(one, other)]
-    assert len(rewritten) == compactions
-    by_time = sorted((page for page in table if page.kind == "summary"), key=lambda page: page.created_at)
-    for older, newer in pairwise(by_time):
-        if older.left_at == newer.created_at:
-            assert older.page_id in newer.summarizes
-    standing = [page for page in by_time if page.resident]
-    assert sum(page.tokens for page in standing) < 2_000
+    assert len(rewritten) == len(compactions) >= 3
+    summaries = [page for page in table if page.kind == "summary"]
+    assert {page.created_at for page in summaries} == compactions
+    assert all(page.resident for page in summaries)
+    assert sum(page.tokens for page in summaries) < 2_000
+
+
+async def test_a_summary_behind_the_first_hole_goes_into_the_next_one(tmp_path: Path) -> None:
+    """The first report is spoken of for a while, so that it leaves after those behind it."""
+    agent, mounts = reader(MANY)
+    busy = [
+        calls(("lib__read", {"n": n}), text=f"step {n}: entry-0-7" if n == 30 else f"step {n}", key=f"r{n}-")
+        for n in range(MANY)
+    ]
+    agent.script = (*busy, says("done"))
+    lru = Settings.model_validate({"context": {"summary_model": SCRIBE, "policy": "lru"}})
+    async with kernel_on(tmp_path, ScriptedModels(agent, scribe()), mounts=mounts, settings=lru) as k:
+        with anyio.fail_after(DEADLINE_S):
+            done = await ended(k, (await k.call("spawn_agent", task="read all reports")).pid)
+            table = await table_of(k, done.pid)
+    first, second = sorted((page for page in table if page.kind == "summary"), key=lambda page: page.created_at)[:2]
+    assert (first.resident, first.left_at) == (False, second.created_at)
+    assert first.page_id in second.summarizes
+
+
+def test_where_too_many_summaries_stand_the_next_one_takes_in_all() -> None:
+    standing = [a_page(f"pg_s{n}", kind=PageKind.SUMMARY, position=n) for n in range(STANDING_MAX)]
+    rows = [*standing, a_page("pg_gone", position=STANDING_MAX), a_page("pg_last", position=STANDING_MAX + 1)]
+    assert folded(rows[1:], ["pg_gone"]) == []
+    assert folded(rows, ["pg_gone"]) == [page.page_id for page in standing]
 
 
 async def test_what_a_summary_costs_is_on_the_budget_of_its_agent_and_takes_none_of_its_turns(tmp_path: Path) -> None:
@@ -248,22 +272,21 @@ async def test_a_step_that_wrote_a_summary_says_what_it_was_made_from(tmp_path: 
 
 async def test_whoever_follows_an_agent_does_not_hear_its_summaries(tmp_path: Path) -> None:
     agent, mounts = reader(TURNS)
-    heard: list[str] = []
+    heard: Counter[tuple[str, str]] = Counter()
     async with kernel_on(tmp_path, ScriptedModels(agent, scribe()), mounts=mounts, settings=ON) as k:
         with anyio.fail_after(DEADLINE_S), k.kernel.listen() as events:
             async with anyio.create_task_group() as group:
 
                 async def follow() -> None:
                     async for event in events:
-                        if event.kind == "output":
-                            heard.append(event.detail)
+                        heard[event.kind, event.detail] += 1
 
                 group.start_soon(follow)
                 done = await ended(k, (await k.call("spawn_agent", task="read all reports")).pid)
                 assert await steps_of(k, done.pid)
                 group.cancel_scope.cancel()
-    assert "step 3" in heard
-    assert not any("Digest" in text for text in heard)
+    assert heard["output", "step 3"] == 1
+    assert not any("Digest" in text for _, text in heard)
 
 
 async def test_a_summary_is_not_asked_for_where_too_little_leaves(tmp_path: Path) -> None:
@@ -288,4 +311,9 @@ async def test_a_summary_is_not_asked_for_where_too_little_leaves(tmp_path: Path
 def test_what_names_no_model_is_refused_with_its_key() -> None:
     with pytest.raises(Invalid, match="summary_model"):
         parse_settings('[context]\nsummary_model = "no provider"\n', "aos.toml")
-    assert PageKind.SUMMARY == "summary"
+
+
+def test_small_texts_stay_whole_and_the_others_are_cut_to_one_length() -> None:
+    assert fair_shares([10, 500, 20, 900], 430) == [10, 200, 20, 200]
+    assert fair_shares([10, 20], 1_000) == [10, 20]
+    assert sum(fair_shares([7] * 100, 50)) <= 50

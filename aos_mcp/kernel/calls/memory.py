@@ -16,7 +16,7 @@ from aos_mcp.abi.page import OUTSIDE, Page, PageHit, PageKind
 from aos_mcp.abi.process import Process, ProcessState
 from aos_mcp.context.compaction import fault_counts, low_water_mark, thrash
 from aos_mcp.context.handle import short_id
-from aos_mcp.context.page_table import WHOLE_TOKENS_MAX, resident_tokens
+from aos_mcp.context.page_table import WHOLE_TOKENS_MAX, in_order, resident_tokens
 from aos_mcp.context.tokens import count
 from aos_mcp.kernel import counting, notes, pages, provenance
 from aos_mcp.kernel.call import Call
@@ -237,7 +237,7 @@ async def read_context(call: Call, args: a.PidArgs) -> r.ContextResult:
     window = settings.window_tokens or info.context_tokens
 
     def work(tx: Transaction) -> r.ContextResult:
-        rows = tx.page_table(process.pid)
+        rows = in_order(tx.page_table(process.pid))
         return r.ContextResult(
             pid=process.pid,
             resident_tokens=resident_tokens([row for row in rows if row.position != OUTSIDE]),
