@@ -16,6 +16,7 @@ import pytest
 from aos_mcp.abi.capability import Caller, CallerKind
 from aos_mcp.abi.completion import ModelPrice, Prompt
 from aos_mcp.abi.errors import AosError, Invalid, ModelError, ModelFault
+from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.page import PageKind
 from aos_mcp.abi.settings import Settings, parse_settings
 from aos_mcp.context.summary import STANDING_MAX, fair_shares, folded
@@ -149,8 +150,8 @@ async def test_a_summary_behind_the_first_hole_goes_into_the_next_one(tmp_path: 
 def test_where_too_many_summaries_stand_the_next_one_takes_in_all() -> None:
     standing = [a_page(f"pg_s{n}", kind=PageKind.SUMMARY, position=n) for n in range(STANDING_MAX)]
     rows = [*standing, a_page("pg_gone", position=STANDING_MAX), a_page("pg_last", position=STANDING_MAX + 1)]
-    assert folded(rows[1:], ["pg_gone"]) == []
-    assert folded(rows, ["pg_gone"]) == [page.page_id for page in standing]
+    assert folded(rows[1:], [PageId("pg_gone")]) == []
+    assert folded(rows, [PageId("pg_gone")]) == [page.page_id for page in standing]
 
 
 async def test_what_a_summary_costs_is_on_the_budget_of_its_agent_and_takes_none_of_its_turns(tmp_path: Path) -> None:
