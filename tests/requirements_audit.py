@@ -13,6 +13,7 @@ TOOLS = "tests/surface/test_tools.py::test_"
 STORE = "tests/cli/test_store_commands.py::test_"
 WALK = "tests/crash/test_random_walk.py::test_"
 DISKS = "tests/kernel/test_disk_faults.py::test_"
+RETENTION = "tests/kernel/test_retention.py::test_"
 UPKEEP = "tests/kernel/test_upkeep.py::test_"
 
 AUDIT: tuple[Requirement, ...] = (
@@ -41,6 +42,14 @@ AUDIT: tuple[Requirement, ...] = (
          UPKEEP + "an_agents_words_are_erased_and_the_log_and_its_digests_stay_valid",
          UPKEEP + "what_a_fork_shares_stays_and_is_counted",
          UPKEEP + "only_what_has_ended_is_erased_and_only_by_the_operator"),
+    kept("retention", "6 store",
+         "Where a time is set, words of agents that ended longer ago go by themselves; what others use stays.",
+         RETENTION + "who_ended_long_ago_is_forgotten_and_the_log_tells_of_each",
+         RETENTION + "nothing_is_forgotten_unless_a_time_is_set", RETENTION + "who_was_saved_by_somebody_is_kept",
+         RETENTION + "whose_kin_is_alive_is_kept_until_the_whole_tree_has_ended",
+         RETENTION + "what_a_fork_lives_on_goes_with_the_fork",
+         RETENTION + "equal_words_go_with_the_last_who_said_them",
+         RETENTION + "many_are_forgotten_a_few_at_a_time_and_after_a_restart_too"),
     kept("collection", "6 store", "What nothing names is dropped, and space is given back, while agents run.",
          UPKEEP + "payloads_that_nothing_names_are_dropped_and_saved_files_are_not"),
     kept("backup", "6 store", "Backup online; restore checked, refused on a live kernel, with the old file kept.",

@@ -386,6 +386,13 @@ class EraseArgs(Args):
     target: Annotated[str, Field(pattern=r"^(p|pg)_[a-z0-9]{1,64}$", description="an ended agent, or one page of it")]
 
 
+class ForgetArgs(Args):
+    """Arguments of `forget_ended`."""
+
+    before: Annotated[float, Field(description="when they ended, in seconds since the epoch")]
+    limit: Annotated[int, Field(ge=1, le=limits.FORGET_MAX, description="of agents, the oldest")] = limits.FORGET_MAX
+
+
 class ProveAuditArgs(Args):
     """Arguments of `prove_audit`."""
 

@@ -9,6 +9,7 @@ from aos_mcp.abi import arguments as a
 from aos_mcp.abi import guest_results as g
 from aos_mcp.abi import history as h
 from aos_mcp.abi import results as r
+from aos_mcp.abi import store_results as s
 from aos_mcp.abi.errors import ErrorCode as E
 from aos_mcp.abi.journal import EffectClass
 from aos_mcp.abi.syscall import Audience, Reach, Syscall
@@ -293,29 +294,36 @@ ROWS: tuple[Syscall, ...] = (
         name="read_store",
         title="Read the store's size",
         summary="What the store holds, in rows and bytes.",
-        args=a.NoArgs, result=r.StoreResult, reach=Reach.READ, effect=PURE, category="kernel",
+        args=a.NoArgs, result=s.StoreResult, reach=Reach.READ, effect=PURE, category="kernel",
         audience=Audience.OPERATORS, tool=False,
     ),
     Syscall(
         name="backup_store",
         title="Back the store up",
         summary="Copy the store to a new file in one consistent state, while agents run.",
-        args=a.BackupArgs, result=r.BackupResult, reach=Reach.EXTERNAL, effect=IDEMPOTENT, category="kernel",
+        args=a.BackupArgs, result=s.BackupResult, reach=Reach.EXTERNAL, effect=IDEMPOTENT, category="kernel",
         audience=Audience.OPERATORS, tool=False, errors=(E.CONFLICT, E.UNAVAILABLE),
     ),
     Syscall(
         name="compact_store",
         title="Compact the store",
         summary="Drop payloads that nothing names any more, and give unused space back.",
-        args=a.NoArgs, result=r.CompactResult, reach=Reach.EXTERNAL, effect=IDEMPOTENT, category="kernel",
+        args=a.NoArgs, result=s.CompactResult, reach=Reach.EXTERNAL, effect=IDEMPOTENT, category="kernel",
         audience=Audience.OPERATORS, tool=False, errors=(E.CONFLICT, E.UNAVAILABLE),
     ),
     Syscall(
         name="erase_payloads",
         title="Erase an agent's words",
         summary="Take the payloads of an ended agent, or of one page, out of the store for good; the log stays valid.",
-        args=a.EraseArgs, result=r.EraseResult, reach=Reach.WRITE, effect=IDEMPOTENT, category="kernel",
+        args=a.EraseArgs, result=s.EraseResult, reach=Reach.WRITE, effect=IDEMPOTENT, category="kernel",
         audience=Audience.OPERATORS, tool=False, destructive=True, errors=(E.CONFLICT,),
+    ),
+    Syscall(
+        name="forget_ended",
+        title="Forget ended agents",
+        summary="Take the words of agents that ended before a time out for good, where nobody holds on to them.",
+        args=a.ForgetArgs, result=s.ForgetResult, reach=Reach.WRITE, effect=IDEMPOTENT, category="kernel",
+        audience=Audience.OPERATORS, tool=False, destructive=True,
     ),
     Syscall(
         name="prove_audit",

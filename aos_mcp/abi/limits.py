@@ -105,6 +105,9 @@ NOTE_LINK_COSINE = 0.6  # Notes whose vectors are nearer are linked: about where
 NOTE_LINKS_FOUND = 3  # Links made by vectors at one note.
 NOTE_CHANGES_MAX = 10_000  # Changes looked at in one unit of work.
 CONSOLIDATION_NOTES_MAX = 100  # Notes in one consolidation's task; older ones are found by search.
+FORGET_MAX = 20  # Agents in one unit: the search for who else uses their words reads every step, and writers wait.
+FORGET_REST_S = 1.0  # Between two such units.
+FORGET_LOOK_S = 3_600.0  # Between two looks at who ended long enough ago.
 CONSOLIDATION_LOOK_S = 300.0  # Between two looks at whether one is due.
 SEARCH_EXCERPT_CHARS = 80  # On either side of the first word that matches.
 

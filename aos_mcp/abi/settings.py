@@ -142,6 +142,13 @@ class CheckpointSettings(Section):
     """Of each agent, the newest."""
 
 
+class RetentionSettings(Section):
+    """How long the words of ended agents are kept. Rows, budgets and the audit log always are."""
+
+    ended_days: Annotated[float, Field(gt=0)] | None = None
+    """None: for ever."""
+
+
 class SearchSettings(Section):
     """How pages are found by meaning. Without an embedder they are found by their words."""
 
@@ -188,6 +195,7 @@ class Settings(Section):
     sandbox: SandboxSettings = SandboxSettings()
     context: ContextSettings = ContextSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
+    retention: RetentionSettings = RetentionSettings()
     search: SearchSettings = SearchSettings()
     memory: MemorySettings = MemorySettings()
     mounts: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,31}$")], MountSettings] = {}

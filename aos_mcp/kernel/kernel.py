@@ -31,6 +31,7 @@ from aos_mcp.kernel.loop import Loop
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.kernel.pins import run_pins
 from aos_mcp.kernel.recovery import recover
+from aos_mcp.kernel.retention import run_retention
 from aos_mcp.kernel.schedules import run_schedules
 from aos_mcp.kernel.sealer import run_sealer, seal_all
 from aos_mcp.ports import Deliver, Progress, Transaction
@@ -129,6 +130,7 @@ class Kernel:
                 group.start_soon(run_indexer, machine)
                 group.start_soon(run_schedules, machine, self._gate)
                 group.start_soon(run_consolidation, machine, self._gate, self._owner)
+                group.start_soon(run_retention, machine, self._gate, self._owner)
                 group.start_soon(self._prove_sandbox)
                 await Loop(machine, self._gate).run()
         finally:

@@ -20,15 +20,18 @@ class UpkeepTransaction(Protocol):
         ...
 
     def payload_of_process(self, pid: Pid) -> list[Digest]:
-        """Return the payloads that a process's steps, pages and result name."""
+        """Return the payloads that a process's steps, pages and result name, and the pages of the runs it forks."""
         ...
 
     def payload_users(self, pid: Pid, digests: Sequence[Digest]) -> Mapping[Digest, set[str]]:
-        """Return who else uses some of these payloads: pids, and '' for long-term memory. Forks use their base's."""
+        """Return who else uses some of these payloads: pids, and '' for long-term memory. Forks use their base's.
+
+        A process that was forgotten uses none.
+        """
         ...
 
-    def page_ids(self, pid: Pid) -> list[PageId]:
-        """Return all pages that were written in a process's context, the pieces of large ones too."""
+    def page_naming(self, digests: Sequence[Digest]) -> list[PageId]:
+        """Return all pages with one of these payloads, the pieces of large ones too."""
         ...
 
     def payload_erase(self, digest: Digest, at: float) -> bool:
@@ -50,10 +53,24 @@ class UpkeepTransaction(Protocol):
         """Return the manifests of all checkpoints."""
         ...
 
-    def process_forget(self, pid: Pid, texts: Mapping[Digest, str], title: str, *, whole: bool) -> None:
-        """Drop what else tells of a process's words: the index over the pages with these texts, mail, checkpoints.
+    def page_forget(self, texts: Mapping[Digest, str], title: str) -> None:
+        """Take the pages with these payloads out of every index.
 
-        `texts` has what each page was indexed by; the titles of those pages become `title`. With `whole`, the texts of
-        its mail do too, and its checkpoints go.
+        `texts` has what each was indexed by; their titles become `title`.
+        """
+        ...
+
+    def process_forget(self, pid: Pid, title: str, at: float) -> None:
+        """Put on record that an ended process holds on to no payload, and drop what else tells of its words.
+
+        The texts of its mail become `title`, and its checkpoints go.
+        """
+        ...
+
+    def process_forgettable(self, *, before: float, automatic: str, limit: int) -> list[Pid]:
+        """Return processes that ended before a time (seconds since the epoch) and may be forgotten, oldest first.
+
+        None whose tree has not ended as a whole, whose result another is to start with, that was saved under another
+        label than `automatic`, or about which a question is open.
         """
         ...

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from aos_mcp.abi.handle import Digest, PageId, Pid
 from aos_mcp.storage import search
-from aos_mcp.storage.connection import Connection
+from aos_mcp.storage.connection import Connection, Row, Value
 
 
 class UpkeepTransaction:
@@ -31,8 +31,8 @@ class UpkeepTransaction:
             found.setdefault(Digest(row["digest"]), set()).add(row["pid"])
         return found
 
-    def page_ids(self, pid: Pid) -> list[PageId]:
-        return [PageId(row["page_id"]) for row in self._at.all("page_serials", {"pid": pid})]
+    def page_naming(self, digests: Sequence[Digest]) -> list[PageId]:
+        return [PageId(row["page_id"]) for row in self._pages(digests)]
 
     def payload_erase(self, digest: Digest, at: float) -> bool:
         return bool(self._at.execute("payload_erase", {"digest": digest, "at": at}))
@@ -47,17 +47,23 @@ class UpkeepTransaction:
     def manifest_list(self) -> list[Digest]:
         return [Digest(row["manifest"]) for row in self._at.all("manifest_list", {})]
 
-    def process_forget(self, pid: Pid, texts: Mapping[Digest, str], title: str, *, whole: bool) -> None:
-        for row in self._at.all("page_serials", {"pid": pid}):
-            text = texts.get(Digest(row["digest"]))
-            if text is None:
-                continue
-            serial = {"serial": row["serial"]}
+    def page_forget(self, texts: Mapping[Digest, str], title: str) -> None:
+        for row in self._pages(list(texts)):
+            serial, text = {"serial": row["serial"]}, texts[Digest(row["digest"])]
             if text:  # the index keeps no text: it takes out the words it is given
                 indexed = {"title": search.indexable(row["title"]), "body": search.indexable(text)}
                 self._at.execute("page_unindex", {**serial, **indexed})
             self._at.execute("page_untitle", {**serial, "title": title})
             self._at.execute("vector_drop_page", serial)
-        if whole:
-            self._at.execute("message_blank", {"pid": pid, "text": title})
-            self._at.execute("checkpoint_drop_all", {"pid": pid})
+
+    def process_forget(self, pid: Pid, title: str, at: float) -> None:
+        self._at.execute("message_blank", {"pid": pid, "text": title})
+        self._at.execute("checkpoint_drop_all", {"pid": pid})
+        self._at.execute("forgotten_insert", {"pid": pid, "at": at})
+
+    def process_forgettable(self, *, before: float, automatic: str, limit: int) -> list[Pid]:
+        values: dict[str, Value] = {"before": before, "automatic": automatic, "limit": limit}
+        return [Pid(row["pid"]) for row in self._at.all("process_forgettable", values)]
+
+    def _pages(self, digests: Sequence[Digest]) -> Sequence[Row]:
+        return self._at.all("page_of_payloads", {"digests": json.dumps(list(digests))})

@@ -27,7 +27,14 @@ from aos_mcp.abi.errors import AosError
 from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.journal import HOST_JOURNAL, EffectClass, Step, StepState
 from aos_mcp.abi.process import ProcessState
-from aos_mcp.abi.settings import CheckpointSettings, ProviderSettings, Rule, Settings, WorkspaceBudget
+from aos_mcp.abi.settings import (
+    CheckpointSettings,
+    ProviderSettings,
+    RetentionSettings,
+    Rule,
+    Settings,
+    WorkspaceBudget,
+)
 from aos_mcp.ports import Transaction
 from aos_mcp.sandbox.workspace import DirectoryWorkspaces
 from aos_mcp.storage.sqlite import open_sqlite
@@ -53,6 +60,7 @@ DOWN_S = 3_600.0
 SETTINGS = Settings(
     rules=[Rule(effect="ask", tool="shop__order", args={"n": "*7"}), Rule(effect="allow", tool="*")],
     checkpoints=CheckpointSettings(every_turns=2, keep=2),
+    retention=RetentionSettings(ended_days=0.01),
     workspace_budget=WorkspaceBudget(usd=200.0),
     providers={"sim": ProviderSettings(concurrency=3)},
     concurrency=16,

@@ -72,6 +72,7 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
             "backup_store": upkeep.backup_store,
             "compact_store": upkeep.compact_store,
             "erase_payloads": upkeep.erase_payloads,
+            "forget_ended": upkeep.forget_ended,
             "kernel_status": status.kernel_status,
             "read_metrics": status.read_metrics,
             "set_policy": scheduling.set_policy,
