@@ -136,4 +136,11 @@ CONTEXT: tuple[Requirement, ...] = (
         SUMS + "what_a_summary_costs_is_on_the_budget_of_its_agent_and_takes_none_of_its_turns",
         "tests/crash/test_crash_sweep.py::test_a_kernel_that_dies_at_a_sampled_moment_comes_back_whole",
     ),
+    kept(
+        "cache-lifetime",
+        "6 context",
+        "What is billed after a pause moves for how long a model's cache is believed to hold a prompt.",
+        "tests/kernel/test_lifetime.py::test_a_hit_after_a_long_pause_is_believed_at_once_and_a_miss_step_by_step",
+        "tests/kernel/test_lifetime.py::test_what_is_billed_after_a_pause_moves_the_belief_and_outlives_the_kernel",
+    ),
 )

@@ -18,6 +18,7 @@ from aos_mcp.context.layout import Drawn, decode_reply
 from aos_mcp.context.page_table import PageTable, in_window
 from aos_mcp.context.uses import Reading
 from aos_mcp.kernel import journal
+from aos_mcp.kernel.lifetime import PAUSE_S
 from aos_mcp.ports import Transaction
 
 HEAT_STEP = 0.1  # Ten calls without a hit are needed before a cache is taken for one that mostly fails.
@@ -35,6 +36,8 @@ class Context:
         self.heat = 1.0
         """Of what the provider's cache should have held lately, the part that was billed as read from it."""
         self._sent = 0
+        self._sent_as = ("", "")
+        self._answered_at = 0.0
         self._pid = pid
         self._reading = Reading()
         self._stamp = -1
@@ -51,12 +54,28 @@ class Context:
                 self._stamp = stamp
             return list(self.table.pages)
 
-    def billed(self, usage: Usage, prompt_grew: bool) -> None:
-        """Take what a model call was billed for. A prompt that only grew should have been read up to its old end."""
-        total = usage.prompt_tokens
-        if prompt_grew and self._sent >= CACHED_TOKENS_MIN:
-            self.heat += HEAT_STEP * (min(1.0, usage.cached_tokens / self._sent) - self.heat)
-        self._sent = total
+    def billed(
+        self, usage: Usage, *, prompt_grew: bool, sent_as: tuple[str, str], sent_at: float, now: float
+    ) -> tuple[float, float] | None:
+        """Take what a model call was billed for. A prompt that only grew should have been read up to its old end.
+
+        Returns how many seconds the cache had lain unused, and which part of what it should have held was read from
+        it; None where it could hold nothing. After a pause, that tells of the cache's lifetime, else of its heat.
+
+        Args:
+            usage: the bill.
+            prompt_grew: whether nothing left the context since the last call.
+            sent_as: the model, and what tells its tools from others: another of either has a cache of its own.
+            sent_at: when the prompt was sent.
+            now: the time.
+        """
+        told = None
+        if prompt_grew and self._sent >= CACHED_TOKENS_MIN and sent_as == self._sent_as:
+            told = sent_at - self._answered_at, min(1.0, usage.cached_tokens / self._sent)
+            if told[0] < PAUSE_S:
+                self.heat += HEAT_STEP * (told[1] - self.heat)
+        self._sent, self._sent_as, self._answered_at = usage.prompt_tokens, sent_as, now
+        return told
 
     def left(self, page_ids: Sequence[PageId]) -> None:
         """Forget how pages were laid out that are in the window no more."""

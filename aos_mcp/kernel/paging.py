@@ -20,7 +20,7 @@ from aos_mcp.abi.process import Process
 from aos_mcp.context.compaction import compacted, compaction, is_cold, may_compact
 from aos_mcp.context.page_table import PageTable
 from aos_mcp.context.replacement import CachePrices, cache_prices, choose_victims
-from aos_mcp.kernel import journal
+from aos_mcp.kernel import journal, lifetime
 from aos_mcp.kernel.basis import tools_digest
 from aos_mcp.kernel.contexts import Context
 from aos_mcp.kernel.machine import Machine
@@ -28,13 +28,7 @@ from aos_mcp.kernel.summaries import Summaries
 from aos_mcp.kernel.table import Superseded, held
 from aos_mcp.ports import Transaction
 
-CACHE_TTL_S = 1_800.0
-"""For how long a prompt may still be in a provider's cache: thirty minutes are the most that is promised,"""
-CACHE_TTL_ANTHROPIC_S = 300.0
-"""and this is what the Messages dialect keeps a mark for, unless asked for more."""
 STEPS_LOOKED_AT = 64  # Back to the last model call; a turn makes at most 32 tool calls.
-
-
 TIER_ROOM = 4  # A tier is kept below only where what may not leave takes a quarter of it at most.
 LOOK_TURNS = 4  # A context of which nothing was found to leave is looked at again after so many turns.
 
@@ -103,8 +97,7 @@ class Pager:
         return replace(prices, read=read, round_trip=float(self._machine.settings.context.round_trip_tokens))
 
     def _is_cold(self, tx: Transaction, info: ModelInfo, tools: tuple[ToolSpec, ...], now: float) -> bool:
-        ttl_s = CACHE_TTL_ANTHROPIC_S if info.dialect == "anthropic" else CACHE_TTL_S
-        if is_cold(self._context.table.pages, model=info.name, now=now, ttl_s=ttl_s):
+        if is_cold(self._context.table.pages, model=info.name, now=now, ttl_s=lifetime.believed(tx, info)):
             return True
         return _last_tools(tx, self._pid) not in {None, tools_digest(tools)}
 

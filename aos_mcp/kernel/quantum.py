@@ -24,7 +24,8 @@ from aos_mcp.abi.page import Page, PageKind
 from aos_mcp.abi.process import ExitCode, Process, ProcessState, Signal
 from aos_mcp.context.layout import encode_reply, lay_out
 from aos_mcp.context.tokens import count
-from aos_mcp.kernel import budget, counting, journal, pages, paging, table
+from aos_mcp.kernel import budget, counting, journal, lifetime, pages, paging, table
+from aos_mcp.kernel.basis import tools_digest
 from aos_mcp.kernel.gate import Gate
 from aos_mcp.kernel.generation import Generation
 from aos_mcp.kernel.machine import TURN, Machine
@@ -157,6 +158,7 @@ class Quantum:
             faults=self._process.faults,
             has_next=bool(self._process.fallbacks),
         )
+        sent_at = machine.clock.now()
         try:
             completion = await call.run(prompt, process=self._process)
         except ModelError as error:
@@ -165,10 +167,22 @@ class Quantum:
             if error.fault is not ModelFault.CONTEXT_TOO_LONG or not await self._shrunk():
                 await self._fault(error, call.verdict)
             return None, ()
-        context.billed(completion.usage, prompt_grew=not cut)
+        told = context.billed(
+            completion.usage,
+            prompt_grew=not cut,
+            sent_as=(info.name, tools_digest(tools)),
+            sent_at=sent_at,
+            now=machine.clock.now(),
+        )
         cuts = cuts_in_a_row(table_)
+
+        def settle(tx: Transaction) -> tuple[Page | None, Process] | None:
+            if told is not None and not completion.replayed:
+                lifetime.learn(tx, info, *told)
+            return self._settle(tx, call, completion, cuts)
+
         with anyio.CancelScope(shield=True):  # the answer is paid for, whoever still wants it
-            settled = await machine.store.write(lambda tx: self._settle(tx, call, completion, cuts))
+            settled = await machine.store.write(settle)
         if settled is None:
             raise table.Superseded(self._pid)
         page, process = settled
