@@ -13,6 +13,8 @@ COUNTED = "tests/kernel/test_counting.py::test_"
 ROWS = "tests/context/test_page_table.py::test_"
 COUNTS = "tests/context/test_tokens.py::test_"
 CLASSES = "tests/context/test_classes.py::test_"
+CACHED = "tests/kernel/test_prompt_cache.py::test_"
+WIRE = "tests/llm/test_requests.py::test_"
 DIALECTS = "tests/llm/test_dialects.py::test_"
 
 CONTEXT: tuple[Requirement, ...] = (
@@ -56,9 +58,17 @@ CONTEXT: tuple[Requirement, ...] = (
     kept(
         "breakpoints",
         "6 context",
-        "Cache breakpoints are placed.",
-        LAYOUT + "marks_do_not_move_while_pages_are_appended",
-        LAYOUT + "the_marks_are_the_static_part_two_on_the_grid_and_the_end",
+        "Cache breakpoints are placed where each dialect's cache has entries, and stay there between compactions.",
+        LAYOUT + "marks_before_the_last_turn_stay_while_pages_are_appended",
+        LAYOUT + "after_a_cut_the_last_line_before_the_hole_is_marked_in_place_of_the_task",
+        LAYOUT + "what_was_sent_before_is_read_from_the_cache_whole_by_the_next_request",
+        CACHED + "an_agent_of_sixty_turns_reads_nine_tenths_of_its_prompts_from_the_cache",
+        CACHED + "turns_of_many_calls_are_read_from_the_cache_with_sticky_marks_and_not_without",
+        CACHED + "explicit_marks_are_sent_beside_the_one_the_provider_makes_itself_and_save_the_task_at_a_cut",
+        CACHED + "a_provider_that_caches_by_itself_gets_no_marks_and_finds_the_prefix_all_the_same",
+        WIRE + "no_request_carries_more_marks_than_its_provider_takes",
+        WIRE + "a_cache_key_is_that_of_a_conversation_and_of_all_single_questions_of_one_kind",
+        LAYOUT + "the_marks_are_the_task_the_newest_line_of_the_grid_and_the_end",
     ),
     kept(
         "tokens",

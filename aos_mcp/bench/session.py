@@ -15,7 +15,7 @@ from typing import Protocol
 
 from aos_mcp.abi.handle import Digest, PageId
 from aos_mcp.abi.page import Page, PageKind
-from aos_mcp.bench.cache_model import PrefixCache, PriceRow, Request
+from aos_mcp.bench.cache_model import PriceRow
 from aos_mcp.bench.traces import Step, Trace, TracePage
 from aos_mcp.context.compaction import compacted
 from aos_mcp.context.handle import COLLAPSED_TOKENS, handle_tokens
@@ -23,6 +23,7 @@ from aos_mcp.context.hazard import Experience, page_class
 from aos_mcp.context.layout import cache_marks
 from aos_mcp.context.page_table import WHOLE_TOKENS_MAX, in_window, listed, resident_tokens
 from aos_mcp.context.replacement import FAULT_OUTPUT_TOKENS, SEARCH_TOKENS, CachePrices
+from aos_mcp.testing.prompt_cache import PrefixCache, Request
 
 TITLE = "x" * 40  # Traces have no titles; handles are charged for one of ordinary length.
 

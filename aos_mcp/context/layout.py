@@ -5,7 +5,8 @@ request is answered, each answer follows its request), and while pages are only 
 the next, so a provider's prefix cache keeps hitting. Does not know providers, prices, or when to compact.
 
 Order: system text · task · then by position. A run of pages that are out of the window is one list of handles, where
-the first of the run stood. Neighbouring user turns are merged.
+the first of the run stood. Neighbouring user turns are merged, but not with the task: what follows it leaves, and what
+was cached up to its end must be found again.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from aos_mcp.context.page_table import group_key, in_order, in_window, listed
 Body = Callable[[Page], bytes]
 """Returns a page's payload. It is also asked for pages that are out of the window: their handles show a first line."""
 
-GRID_TOKENS = 8_192  # Distance of the sticky cache marks; two of them on this grid recover most of what a cut costs.
-STICKY_MARKS = 2  # With the static part's and the last turn's that makes four, the most any dialect takes.
+GRID_TOKENS = 8_192  # Distance of the sticky cache marks.
+LOOKBACK_BLOCKS = 20  # A mark finds what was cached at most so many blocks before it, in the dialect that looks back.
 NO_RESULT = "[no result recorded]"
 NO_TEXT = "[no text]"
 BLANK_LINE = "\n\n"
@@ -110,11 +111,11 @@ def lay_out(
     texts = [system, *(desk.text(page) for page in ordered if page.kind is PageKind.SYSTEM)]
     tasks = [page for page in ordered if page.kind is PageKind.TASK]
     rest = [page for page in ordered if page.kind not in {PageKind.SYSTEM, PageKind.TASK}]
-    pieces = [_user(desk.text(page), page.tokens) for page in tasks]
-    pieces += _dynamic(rest, desk)
+    pieces = _merged([_user(desk.text(page), page.tokens) for page in tasks])
+    pieces += _merged(_dynamic(rest, desk))
     return Prompt(
         system=BLANK_LINE.join(text for text in texts if text),
-        turns=_marked(_merged(pieces)),
+        turns=_marked(pieces),
         tools=tuple(tools),
         max_output_tokens=max_output_tokens,
         output_schema=output_schema,
@@ -243,7 +244,7 @@ def _user(text: str, tokens: int) -> _Piece:
 
 
 def _merged(pieces: Sequence[_Piece]) -> list[_Piece]:
-    """Join neighbouring user turns: some chat templates refuse two in a row."""
+    """Join neighbouring user turns."""
     joined: list[list[_Piece]] = []
     for piece in pieces:
         if joined and joined[-1][0].turn.role == piece.turn.role == "user":
@@ -264,37 +265,62 @@ def _marked(pieces: Sequence[_Piece]) -> tuple[Turn, ...]:
         return ()
     newest = max((piece.left_at for piece in pieces if piece.left_at is not None), default=None)
     hole = None if newest is None else next(i for i, piece in enumerate(pieces) if piece.left_at == newest)
-    marks = cache_marks([piece.tokens for piece in pieces], [_may_mark(piece.turn.role) for piece in pieces], hole)
+    marks = cache_marks(
+        [piece.tokens for piece in pieces],
+        [_may_mark(piece.turn.role) for piece in pieces],
+        hole,
+        [_blocks(piece.turn) for piece in pieces],
+    )
     return tuple(
         replace(piece.turn, breakpoint=True) if index in marks else piece.turn for index, piece in enumerate(pieces)
     )
 
 
-def cache_marks(tokens: Sequence[int], may_mark: Sequence[bool], hole: int | None) -> frozenset[int]:
-    """Return the pieces at whose ends a prompt is worth caching.
+def cache_marks(
+    tokens: Sequence[int], may_mark: Sequence[bool], hole: int | None, blocks: Sequence[int] = ()
+) -> frozenset[int]:
+    """Return the pieces at whose ends a prompt is worth caching: three at most, a fourth is the system text's.
 
-    They are the static part, the end, and two sticky ones on the grid. A grid mark is the first piece that may be
-    marked and ends beyond a multiple of GRID_TOKENS: it follows from what stands before it alone, so it does not move
-    when pieces are appended. The newest one serves the next cut. The other is the last one before the newest hole,
-    where what outlived the last cut ends: as each request marks it, its entry is still there at the cut after the next.
+    They are an anchor, the newest line of the grid, and the end. A grid mark is the first piece that may be marked and
+    ends beyond a multiple of GRID_TOKENS: it follows from what stands before it alone, so it does not move when pieces
+    are appended. The newest one serves the next cut. The anchor is the last of them before the newest hole, where what
+    outlived the last cut ends, or else the task: as each request marks it, its entry is still there at the next cut.
+
+    Where the last turn made so many calls that a mark at the end does not look back beyond it, its beginning, where
+    the request before ended, is marked in place of the newest line.
 
     Args:
         tokens: of each piece, in order.
-        may_mark: whether a mark may stand behind the piece.
+        may_mark: whether a mark may stand behind the piece; it may behind all but the model's own.
         hole: the first piece that the last compaction changed.
+        blocks: of how many blocks each piece is; none: of one.
     """
     if not tokens:
         return frozenset()
-    sticky: list[int] = []
+    grid: list[int] = []
     total, line, last = 0, 0, len(tokens) - 1
     for index, (weight, allowed) in enumerate(zip(tokens, may_mark, strict=True)):
         total += weight
         if allowed and total // GRID_TOKENS > line:
             line = total // GRID_TOKENS
-            sticky.append(index)
-    sticky = [index for index in sticky if index not in {0, last}]
-    kept = [index for index in sticky if hole is not None and index < hole][-1:]
-    return frozenset({0, last, *kept, *sticky[len(kept) - STICKY_MARKS :]})
+            grid.append(index)
+    anchor = max((index for index in grid if hole is not None and index < hole), default=0)
+    before = _end_before(may_mark, blocks or [1] * len(tokens))
+    newest = [index for index in grid if index != last][-1:] if before is None else [before]
+    return frozenset({anchor, *newest, last})
+
+
+def _end_before(may_mark: Sequence[bool], blocks: Sequence[int]) -> int | None:
+    """Return where the request before this one ended, where the end of this one does not look back so far."""
+    said = next((index for index in reversed(range(len(blocks))) if not may_mark[index]), 0)
+    far = said > 0 and may_mark[said - 1] and sum(blocks[said:]) >= LOOKBACK_BLOCKS
+    return said - 1 if far else None
+
+
+def _blocks(turn: Turn) -> int:
+    """Return how many blocks a turn is at most in the dialect that counts them."""
+    thought = bool(turn.reasoning or turn.reasoning_signature)
+    return max(1, thought + bool(turn.text) + len(turn.requests) + len(turn.attachments))
 
 
 def _may_mark(role: Literal["user", "assistant", "tool"]) -> bool:

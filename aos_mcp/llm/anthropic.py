@@ -12,7 +12,7 @@ from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import ANY_TOOL, Attachment, Prompt, Turn
 from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop
 from aos_mcp.llm.driver import Decoder, Driver, Fields, extra_body
-from aos_mcp.llm.providers import Quirks
+from aos_mcp.llm.providers import Quirks, marks_max
 from aos_mcp.llm.schema import ANSWER_TOOL, is_holdable, parsed, stated, take_answer
 
 _STOPS: dict[str, Stop] = {
@@ -83,7 +83,7 @@ def request_body(model: str, prompt: Prompt, quirks: Quirks) -> JsonObject:
     if more:
         body["extra_body"] = more
     body["messages"], marked = _messages(model, prompt, quirks)
-    _mark(body, marked, quirks.cache_breakpoints)
+    _mark(body, marked, marks_max(quirks, model))
     return body
 
 
@@ -136,7 +136,7 @@ def _messages(model: str, prompt: Prompt, quirks: Quirks) -> tuple[list[JsonObje
         for turn in turns:
             blocks = _assistant(model, turn, quirks) if by_model else _given(turn)
             content += blocks
-            if turn.breakpoint and blocks[-1]["type"] != "thinking":
+            if turn.breakpoint and blocks[-1]["type"] != "thinking" and blocks[-1].get("text") != "":
                 marked.append(blocks[-1])
         messages.append({"role": "assistant" if by_model else "user", "content": content})
     if prompt.continuing.strip():

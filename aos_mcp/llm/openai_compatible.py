@@ -14,7 +14,7 @@ from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import ANY_TOOL, Attachment, Prompt, ToolRequest, Turn
 from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop
 from aos_mcp.llm.driver import Decoder, Driver, Fields, extra_body
-from aos_mcp.llm.providers import Quirks
+from aos_mcp.llm.providers import Quirks, marks_max
 from aos_mcp.llm.schema import ANSWER_TOOL, is_closed, parsed, stated, take_answer
 
 _STOPS: dict[str, Stop] = {
@@ -24,6 +24,9 @@ _STOPS: dict[str, Stop] = {
     "length": "length",
     "content_filter": "refused",
 }
+
+MARKS = {"cache_control": {"type": "ephemeral"}, "prompt_cache_breakpoint": {"mode": "explicit"}}
+KEY_CHARS = 1_024  # Of the first turn: the task stands there, and what follows it may leave.
 
 JsonObject = dict[str, Any]
 
@@ -48,7 +51,7 @@ class OpenAICompatible(Driver):
 
 def request_body(model: str, prompt: Prompt, quirks: Quirks) -> JsonObject:
     """Return the arguments of `chat.completions.create`. Pure, and byte-stable: a prefix cache sees the same prefix."""
-    body: JsonObject = {"model": model, "messages": _messages(prompt, quirks), "stream": True}
+    body: JsonObject = {"model": model, "messages": _messages(model, prompt, quirks), "stream": True}
     body[quirks.max_tokens_field] = max(1, prompt.max_output_tokens)
     if quirks.stream_options:
         body["stream_options"] = {"include_usage": True}
@@ -102,9 +105,16 @@ def _ask_for_schema(body: JsonObject, text: str, quirks: Quirks) -> None:
 
 
 def _cache_key(prompt: Prompt) -> str:
-    digest = hashlib.sha256(prompt.system.encode())
+    """Return what the requests of one conversation have in common and others have not: how it begins.
+
+    It says which of the provider's machines is asked, and one machine keeps up with a few requests of a key a minute.
+    Single questions are told apart by their system text and tools alone, which is all they share with one another.
+    """
+    digest = hashlib.sha256(prompt.system.encode("utf-8", "replace"))
     for tool in prompt.tools:
-        digest.update(tool.name.encode())
+        digest.update(tool.name.encode("utf-8", "replace"))
+    if prompt.turns and (prompt.tools or len(prompt.turns) > 1):
+        digest.update(prompt.turns[0].text[:KEY_CHARS].encode("utf-8", "replace"))
     return digest.hexdigest()[:32]
 
 
@@ -112,7 +122,7 @@ def _function(name: str, description: str, schema: JsonObject) -> JsonObject:
     return {"type": "function", "function": {"name": name, "description": description, "parameters": schema}}
 
 
-def _messages(prompt: Prompt, quirks: Quirks) -> list[JsonObject]:
+def _messages(model: str, prompt: Prompt, quirks: Quirks) -> list[JsonObject]:
     system = prompt.system
     if prompt.output_schema is not None and quirks.structured != "json_schema":
         system = stated(system, prompt.output_schema)
@@ -121,17 +131,41 @@ def _messages(prompt: Prompt, quirks: Quirks) -> list[JsonObject]:
     if prompt.continuing:
         beginning: JsonObject = {"role": "assistant", "content": prompt.continuing}
         messages.append(beginning if quirks.prefix == "trailing" else {**beginning, quirks.prefix: True})
-    _mark(messages[: bool(system)], quirks.cache_breakpoints)
+    most = marks_max(quirks, model)
+    _mark(messages[: bool(system)], most, quirks)
     marked = [m for m, t in zip(messages[bool(system) :], prompt.turns, strict=False) if t.breakpoint]
+    if quirks.cache_mark == "prompt_cache_breakpoint":
+        marked = [message for message in marked if message is not messages[-1]]
     # The newest marks are the ones the next request will find.
-    _mark(reversed(marked), quirks.cache_breakpoints - bool(system))
-    return messages
+    _mark(reversed(marked), most - bool(system), quirks)
+    return _folded(messages, apart=most > 0)
 
 
-def _mark(messages: Iterable[JsonObject], most: int) -> None:
+def _folded(messages: Iterable[JsonObject], *, apart: bool) -> list[JsonObject]:
+    """Make one message of neighbouring ones of the user: some chat templates refuse two in a row.
+
+    Their texts stay `apart`, as parts of it, where one may be marked: it must be the same text then as when it is not.
+    """
+    folded: list[JsonObject] = []
+    for message in messages:
+        before = folded[-1] if folded else message
+        if before is message or not before["role"] == message["role"] == "user":
+            folded.append(message)
+        elif not apart and isinstance(before["content"], str) and isinstance(message["content"], str):
+            before["content"] = f"{before['content']}\n\n{message['content']}"
+        else:
+            before["content"] = [*_as_parts(before["content"]), *_as_parts(message["content"])]
+    return folded
+
+
+def _as_parts(content: str | list[JsonObject]) -> list[JsonObject]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _mark(messages: Iterable[JsonObject], most: int, quirks: Quirks) -> None:
     able = (message for message in messages if isinstance(message["content"], str) and message["content"])
     for message in islice(able, max(0, most)):
-        part = {"type": "text", "text": message["content"], "cache_control": {"type": "ephemeral"}}
+        part = {"type": "text", "text": message["content"], quirks.cache_mark: MARKS[quirks.cache_mark]}
         message["content"] = [part]
 
 

@@ -54,8 +54,12 @@ class Quirks(BaseModel):
     """Where the provider itself says what the call cost, in US dollars."""
     cache_breakpoints: int = Field(default=0, ge=0, le=limits.MODEL_CACHE_BREAKPOINTS_MAX)
     """How many cache marks a request may carry; 0 where the provider caches by itself."""
+    cache_mark: Literal["cache_control", "prompt_cache_breakpoint"] = "cache_control"
+    """The form of a mark. The provider of the second one marks the end of a prompt by itself, so that is left out."""
+    cache_mark_models: tuple[str, ...] = ("*",)
+    """Patterns of the models that take marks; the others refuse the field, or cache by themselves."""
     prompt_cache_key: bool = False
-    """Requests with the same beginning are told apart by a key, so that they meet the same cache."""
+    """A key goes with each request, the same through a whole conversation, so that it meets the cache it filled."""
     stream_options: bool = True
     """Usage in a stream must be asked for."""
     progress: Literal["none", "usage", "timings"] = "none"
@@ -135,6 +139,11 @@ class Row(BaseModel):
 
 def _fits(model: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(model.lower(), pattern.lower()) for pattern in patterns)
+
+
+def marks_max(quirks: Quirks, model: str) -> int:
+    """Return how many cache marks a request to `model` may carry."""
+    return quirks.cache_breakpoints if _fits(model, quirks.cache_mark_models) else 0
 
 
 def load_rows(settings: Mapping[str, ProviderSettings], environ: Mapping[str, str]) -> dict[str, Row]:

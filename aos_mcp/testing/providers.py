@@ -50,6 +50,7 @@ from aos_mcp.testing.dialects import (
     texts,
 )
 from aos_mcp.testing.manners import Manners, beginning, limit_headers, progress, refusal
+from aos_mcp.testing.prompt_cache import MARKS_MAX, WireCache, marks_in
 
 _HEAD_BYTES_MAX = 64 * 2**10
 _BODY_BYTES_MAX = 64 * 2**20
@@ -135,8 +136,11 @@ _BEHAVIOURS = TypeAdapter(list[Behaviour])
 class ProviderServer:
     """The server; made by `provider_server`."""
 
-    def __init__(self, manners: Manners | None = None, places: int | None = None) -> None:
+    def __init__(
+        self, manners: Manners | None = None, places: int | None = None, cache: WireCache | None = None
+    ) -> None:
         self.manners = manners
+        self.cache = cache
         self.places = places
         self.port = 0
         self.requests: list[Request] = []
@@ -263,6 +267,8 @@ class ProviderServer:
         return True
 
     def _refusal(self, dialect: str, request: Request) -> str | None:
+        if marks_in(request.body) > MARKS_MAX:
+            return f"a maximum of {MARKS_MAX} blocks may be marked for the cache"
         if self.manners is None:
             return None
         return refusal(dialect, request.path, request.body, self.manners, frozenset(self._thoughtful))
@@ -311,6 +317,9 @@ class ProviderServer:
         text, ended_by = cut_at_stop(request.body, text)
         written = len(text) + len(behaviour.reasoning) + sum(len(name) + len(args) for _, name, args in calls)
         count_in, count_out = behaviour.input_tokens, behaviour.output_tokens
+        cached, put = behaviour.cached_tokens, behaviour.written_tokens
+        if self.cache is not None:
+            count_in, cached, put = self.cache.read(request.body, anyio.current_time())
         manners = self.manners or Manners()
         if manners.prefix_echo:
             text = beginning(dialect, request.body) + text
@@ -324,8 +333,8 @@ class ProviderServer:
             stop=behaviour.stop,
             stop_text=ended_by,
             input_tokens=len(json.dumps(request.body)) // 4 if count_in is None else count_in,
-            cached_tokens=behaviour.cached_tokens,
-            written_tokens=behaviour.written_tokens,
+            cached_tokens=cached,
+            written_tokens=put,
             output_tokens=max(1, written // 4) if count_out is None else count_out,
             usage=behaviour.usage and asked,
             reasoning_field=self.manners.reasoning_field if self.manners else None,
@@ -394,10 +403,17 @@ async def _send_chunk(connection: anyio.abc.SocketStream, data: bytes) -> None:
 
 @asynccontextmanager
 async def provider_server(
-    port: int = 0, script: Sequence[Behaviour] = (), manners: Manners | None = None, places: int | None = None
+    port: int = 0,
+    script: Sequence[Behaviour] = (),
+    manners: Manners | None = None,
+    places: int | None = None,
+    cache: WireCache | None = None,
 ) -> AsyncIterator[ProviderServer]:
-    """Serve on loopback until the block ends; port 0 takes a free one. Calls beyond `places` at once are refused."""
-    server = ProviderServer(manners, places)
+    """Serve on loopback until the block ends; port 0 takes a free one. Calls beyond `places` at once are refused.
+
+    With a `cache` every prompt is counted, and billed by what of it the cache holds, whatever the script says.
+    """
+    server = ProviderServer(manners, places, cache)
     server.script(*script)
     async with await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port) as listener:
         server.port = listener.extra(SocketAttribute.local_port)

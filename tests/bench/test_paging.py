@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from aos_mcp.abi.errors import Invalid
-from aos_mcp.bench.cache_model import ROWS, Entries, PrefixCache, PriceRow, Request
+from aos_mcp.bench.cache_model import ROWS, PriceRow
 from aos_mcp.bench.pagers import PAGERS
 from aos_mcp.bench.paging import play
 from aos_mcp.bench.session import Play, known_future_bound
 from aos_mcp.bench.traces import load, short_sessions, synthetic
+from aos_mcp.testing.prompt_cache import Entries, PrefixCache, Request
 
 BY_MARKS = next(row for row in ROWS if row.entries is Entries.MARKS)
 EXACT = next(row for row in ROWS if row.entries is Entries.EXACT)

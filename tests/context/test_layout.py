@@ -12,32 +12,29 @@ from aos_mcp.abi.page import Page, PageKind
 from aos_mcp.context.handle import short_id
 from aos_mcp.context.layout import (
     GRID_TOKENS,
+    LOOKBACK_BLOCKS,
     NO_RESULT,
     decode_reply,
     encode_reply,
     lay_out,
 )
 from aos_mcp.context.page_table import in_window, listed
+from aos_mcp.llm.anthropic import request_body
+from aos_mcp.llm.providers import Quirks
+from aos_mcp.testing.prompt_cache import CacheRules, Entries, WireCache, marks_in
 
-STEPS = st.lists(
-    st.one_of(
-        st.tuples(
-            st.just("exchange"),
-            st.integers(0, 3),
-            st.integers(1, 9_000),
-            st.booleans(),
-            st.sampled_from([True, True, False]),
-        ),
-        st.tuples(
-            st.sampled_from([PageKind.MESSAGE, PageKind.NOTE, PageKind.PLAN, PageKind.SUMMARY, PageKind.DOCUMENT]),
-            st.just(0),
-            st.integers(1, 9_000),
-            st.just(False),
-            st.sampled_from([True, True, False]),
-        ),
-    ),
-    max_size=25,
-)
+
+def steps_of(requests: Sequence[int], most: int) -> st.SearchStrategy[list[Any]]:
+    """Lists of what a context is filled with; its exchanges make as many calls as one of `requests` says."""
+    where = st.sampled_from([True, True, False])
+    loose = [PageKind.MESSAGE, PageKind.NOTE, PageKind.PLAN, PageKind.SUMMARY, PageKind.DOCUMENT]
+    exchange = st.tuples(st.just("exchange"), st.sampled_from(requests), st.integers(1, 9_000), st.booleans(), where)
+    page = st.tuples(st.sampled_from(loose), st.just(0), st.integers(1, 9_000), st.just(False), where)
+    return st.lists(st.one_of(exchange, page), max_size=most)
+
+
+STEPS = steps_of([0, 1, 2, 3], 25)
+WIDE_STEPS = steps_of([0, 1, 9, 25], 12)
 
 
 def fill(context: Any, steps: Sequence[Any]) -> list[int]:
@@ -74,13 +71,13 @@ def assert_valid(turns: Sequence[Turn]) -> None:
     assert turns[0].role == "user"
     open_requests: list[str] = []
     before = ""
-    for turn in turns:
+    for number, turn in enumerate(turns):
         if turn.role == "tool":
             assert turn.request_id == open_requests.pop(0)
         else:
             assert not open_requests
             assert turn.text or turn.requests
-            assert (before, turn.role) != ("user", "user")
+            assert (before, turn.role) != ("user", "user") or number == 1, "only the task stands beside another"
             open_requests = [request.request_id for request in turn.requests]
         before = turn.role
     assert not open_requests
@@ -134,10 +131,9 @@ def test_pages_that_left_are_listed_where_the_first_of_them_stood(context: Any) 
     note = context.add(PageKind.NOTE, "Also gone.", resident=False)
     context.exchange("write")
     turns = context.prompt().turns
-    assert [turn.role for turn in turns] == ["user", "assistant", "tool"]
-    task, *handles = turns[0].text.split("\n")
-    assert task == "Find the bug."
-    listed = [line for line in handles if line]
+    assert [turn.role for turn in turns] == ["user", "user", "assistant", "tool"]
+    assert turns[0].text == "Find the bug.", "what was cached up to its end is found again"
+    listed = turns[1].text.split("\n")
     assert [line.split()[2] for line in listed] == ["result", "note", "1"]
     assert short_id(context.pages[2].page_id) in listed[0]
     assert short_id(note.page_id) in listed[1]
@@ -148,7 +144,7 @@ def test_pages_out_of_the_window_are_listed_or_counted(context: Any) -> None:
     for number in range(500):
         page = context.add(PageKind.DOCUMENT, f"document {number}", resident=False)
         context.pages[-1] = replace(page, listed=number % 100 == 0)
-    lines = context.prompt().turns[0].text.split("\n")
+    lines = context.prompt().turns[1].text.split("\n")
     assert [line for line in lines if "page_in" in line][-1].split(" · ")[2] == "document 400"
     assert lines[-1].startswith("[paged out] 495 more pages")
 
@@ -161,7 +157,9 @@ def test_a_request_without_a_result_is_answered_with_an_error(context: Any) -> N
 
 def test_a_result_without_its_reply_becomes_a_user_turn(context: Any) -> None:
     context.add(PageKind.RESULT, "orphan", group=99, request_id="call_0")
-    assert [(turn.role, turn.text) for turn in context.prompt().turns] == [("user", "Find the bug.\n\norphan")]
+    context.add(PageKind.MESSAGE, "mail")
+    assert [turn.role for turn in context.prompt().turns] == ["user", "user"]
+    assert context.prompt().turns[1].text == "orphan\n\nmail"
 
 
 def test_a_result_that_left_without_its_reply_is_answered_by_its_handle(context: Any) -> None:
@@ -205,13 +203,34 @@ def test_a_body_that_is_not_utf8_still_makes_a_prompt(context: Any) -> None:
     assert "�" in context.prompt().turns[-1].text
 
 
-def test_the_marks_are_the_static_part_two_on_the_grid_and_the_end(context: Any) -> None:
+def test_the_marks_are_the_task_the_newest_line_of_the_grid_and_the_end(context: Any) -> None:
     for _ in range(40):
         context.exchange("read", tokens=GRID_TOKENS // 4)
-    found = marks(context.prompt())
-    assert len(found) == 4
-    assert found[0] == 0
-    assert found[-1] == len(context.prompt().turns) - 1
+    last = len(context.prompt().turns) - 1
+    task, line, end = marks(context.prompt())
+    assert (task, end) == (0, last)
+    assert last - 2 * 4 <= line < last, "a line is passed in every fourth exchange"
+
+
+def test_after_a_cut_the_last_line_before_the_hole_is_marked_in_place_of_the_task(context: Any) -> None:
+    for number in range(40):
+        context.exchange("read", tokens=GRID_TOKENS // 4, resident=not 20 <= number < 30)
+    anchor, line, end = marks(context.prompt())
+    hole = next(index for index, turn in enumerate(context.prompt().turns) if "[paged out]" in turn.text)
+    assert hole - 2 * 4 <= anchor < hole < line < end
+
+
+def test_the_end_of_the_request_before_is_marked_where_a_mark_at_the_end_does_not_look_back_so_far(
+    context: Any,
+) -> None:
+    context.exchange("read")
+    before = len(context.prompt().turns) - 1
+    for number in range(LOOKBACK_BLOCKS + 5):
+        one = len(context.pages)
+        context.exchange(*["read"] * number)
+        blocks = 1 + 2 * number  # its text, its calls and their results
+        assert (before in marks(context.prompt())) == (blocks >= LOOKBACK_BLOCKS), number
+        del context.pages[one:]
 
 
 @given(steps=STEPS)
@@ -219,7 +238,7 @@ def test_every_context_makes_a_prompt_that_all_dialects_accept(new_context: Any,
     context = new_context()
     fill(context, steps)
     assert_valid(context.prompt().turns)
-    assert len(marks(context.prompt())) <= 4
+    assert len(marks(context.prompt())) <= 3
 
 
 @given(steps=STEPS, missing=st.sets(st.integers(1, 60)))
@@ -263,15 +282,41 @@ def test_while_pages_are_appended_each_prompt_is_a_prefix_of_the_next(
 
 
 @given(steps=STEPS, later=STEPS)
-def test_marks_do_not_move_while_pages_are_appended(new_context: Any, steps: list[Any], later: list[Any]) -> None:
-    """A mark of the longer prompt is the end of both, or was passed on the grid before; none appears in between."""
+def test_marks_before_the_last_turn_stay_while_pages_are_appended(
+    new_context: Any, steps: list[Any], later: list[Any]
+) -> None:
+    """A mark of the longer prompt stands in what is new, or was one before; none appears in between."""
     context = new_context()
     fill(context, steps)
     sizes = grow(context, [(*step[:-1], True) for step in later])
-    prompts = [context.prompt(context.pages[:size]) for size in sizes]
-    for shorter, longer in zip(prompts, prompts[1:], strict=False):
-        last = len(shorter.turns) - 1
-        assert {index for index in marks(longer) if index < last} <= set(marks(shorter))
+    seen: set[int] = set()
+    turn = 0
+    for prompt in [context.prompt(context.pages[:size]) for size in sizes]:
+        assert not seen or {index for index in marks(prompt) if index < turn} <= seen
+        seen |= set(marks(prompt))
+        turn = max((index for index, each in enumerate(prompt.turns) if each.role == "assistant"), default=0)
+
+
+def asked_again(steps: Sequence[Any]) -> list[Any]:
+    """Make each step one after which a request is sent: a reply, and what it is answered with."""
+    silent, heard = ("exchange", 0, 50, False, True), (PageKind.MESSAGE, 0, 100, False, True)
+    return [[silent, step] if step[0] != "exchange" else [step] if step[1] else [step, heard] for step in steps]
+
+
+@given(later=WIDE_STEPS, tokens_min=st.sampled_from([0, 4_000]))
+def test_what_was_sent_before_is_read_from_the_cache_whole_by_the_next_request(
+    new_context: Any, later: list[Any], tokens_min: int
+) -> None:
+    context, cache = new_context(), WireCache(CacheRules(entries=Entries.MARKS, tokens_min=tokens_min, ttl_s=300.0))
+    context.add(PageKind.TASK, "Find the bug. " * 2_000)
+    sent = 0
+    for steps in asked_again(later):
+        body = request_body("m", context.prompt(), Quirks(cache_breakpoints=4))
+        assert marks_in(body) <= 4
+        total, cached, _ = cache.read(body, 0.0)
+        assert cached == sent
+        sent = total
+        grow(context, [(*step[:-1], True) for step in steps])
 
 
 @given(steps=STEPS, order=st.randoms())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import pytest
 from anthropic import transform_schema
@@ -14,9 +15,10 @@ from aos_mcp.abi.completion import Prompt, ToolRequest, ToolSpec, Turn
 from aos_mcp.llm import anthropic, openai_compatible
 from aos_mcp.llm.draft import Draft
 from aos_mcp.llm.openai_compatible import ChatDecoder
-from aos_mcp.llm.providers import Quirks
+from aos_mcp.llm.providers import Quirks, load_rows
 from aos_mcp.llm.schema import is_closed, is_holdable
 from aos_mcp.llm.sse import EventStream
+from aos_mcp.testing.prompt_cache import marks_in
 
 TOOL = ToolSpec(name="add", description="Add.", input_schema='{"type": "object"}')
 SCHEMA = '{"type": "object", "properties": {"n": {"type": "integer"}}}'
@@ -53,6 +55,58 @@ def test_a_router_gets_its_marks_in_the_form_of_chat_completions() -> None:
     body = openai_compatible.request_body("m", Prompt(system="sys", turns=talk(7)), Quirks(cache_breakpoints=4))
     parts = [m["content"][0]["text"] for m in body["messages"] if isinstance(m["content"], list)]
     assert parts == ["sys", "t4", "t5", "t6"]
+
+
+def test_a_provider_that_marks_the_end_itself_is_told_of_the_other_marks_in_its_own_form() -> None:
+    row = load_rows({}, {})["openai"]
+    body = openai_compatible.request_body("gpt-6.1-sol", Prompt(system="sys", turns=talk(7)), row.quirks)
+    parts = [m["content"][0] for m in body["messages"] if isinstance(m["content"], list)]
+    assert [part["text"] for part in parts] == ["sys", "t4", "t5"]
+    assert all(part["prompt_cache_breakpoint"] == {"mode": "explicit"} for part in parts)
+    older = openai_compatible.request_body("gpt-5.4-mini", Prompt(system="sys", turns=talk(7)), row.quirks)
+    assert "prompt_cache_breakpoint" not in json.dumps(older), "older models refuse the field"
+
+
+def test_the_task_stays_a_block_of_its_own_where_marks_are_set_and_one_message_everywhere() -> None:
+    task, handles = (Turn(role="user", text=text) for text in ("task", "[paged out] …"))
+    prompts = [Prompt(system="", turns=(first, handles)) for first in (task, replace(task, breakpoint=True))]
+    for prompt in prompts:
+        (plain,) = openai_compatible.request_body("m", prompt, Quirks())["messages"]
+        assert plain["content"] == "task\n\n[paged out] …"
+        for body in (
+            openai_compatible.request_body("m", prompt, Quirks(cache_breakpoints=4)),
+            anthropic.request_body("m", prompt, Quirks(cache_breakpoints=4)),
+        ):
+            (message,) = body["messages"]
+            assert [part["text"] for part in message["content"]] == ["task", "[paged out] …"]
+
+
+def test_a_cache_key_is_that_of_a_conversation_and_of_all_single_questions_of_one_kind() -> None:
+    quirks = Quirks(prompt_cache_key=True)
+
+    def key(*texts: str, system: str = "sys", tools: tuple[ToolSpec, ...] = (TOOL,)) -> str:
+        roles: tuple[Literal["user", "assistant"], ...] = ("user", "assistant")
+        turns = tuple(Turn(role=roles[n % 2], text=text) for n, text in enumerate(texts))
+        body = openai_compatible.request_body("m", Prompt(system=system, turns=turns, tools=tools), quirks)
+        return str(body["prompt_cache_key"])
+
+    assert key("task") == key("task", "reply", "result") != key("another task")
+    assert key("one question", tools=()) == key("another question", tools=()) != key("one question")
+    assert key("one question", tools=(), system="another") != key("one question", tools=())
+
+
+@given(
+    turns=st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.booleans()), min_size=1, max_size=12),
+    most=st.integers(0, 4),
+    form=st.sampled_from(["cache_control", "prompt_cache_breakpoint"]),
+)
+def test_no_request_carries_more_marks_than_its_provider_takes(
+    turns: list[tuple[Literal["user", "assistant"], bool]], most: int, form: Literal["cache_control"]
+) -> None:
+    made = tuple(Turn(role=role, text=f"t{n}", breakpoint=mark) for n, (role, mark) in enumerate(turns))
+    prompt = Prompt(system="sys", turns=made, tools=(TOOL,))
+    for dialect in (anthropic, openai_compatible):
+        assert marks_in(dialect.request_body("m", prompt, Quirks(cache_breakpoints=most, cache_mark=form))) <= most
 
 
 def test_results_of_one_turn_are_one_user_message_before_anything_the_user_said() -> None:
