@@ -43,7 +43,7 @@ async def test_an_agent_of_an_older_store_goes_on_with_its_mail(tmp_path: Path) 
     older_store(tmp_path)
 
     def answer(prompt: Prompt) -> Reply:
-        return says(prompt.turns[-1].text)
+        return says("\n".join(turn.text for turn in prompt.turns))
 
     async with kernel_on(tmp_path, models(answer)) as k:
         with anyio.fail_after(DEADLINE_S):

@@ -110,7 +110,7 @@ async def test_a_fork_of_a_dependent_waits_for_the_same(tmp_path: Path) -> None:
             gate.set()
             assert (await ended(k, second)).result == "read it"
             assert (await ended(k, fork.pid)).result == "read it"
-    assert all("the result" in prompt.turns[0].text for prompt in last.prompts)
+    assert all("the result" in prompt.turns[1].text for prompt in last.prompts)
     assert len(last.prompts) == 2
 
 
@@ -134,7 +134,7 @@ async def test_what_has_ended_already_is_not_waited_for(tmp_path: Path) -> None:
             second = await k.call("spawn_agent", task="y", model=CHILD, after=[first])
             assert second.state is ProcessState.READY
             await ended(k, second.pid)
-    assert last.prompts[0].turns[0].text.endswith("has ended: done] Its result:\n\none")
+    assert last.prompts[0].turns[1].text.endswith("has ended: done] Its result:\n\none")
 
 
 async def test_one_can_only_start_after_what_is_there_and_ones_own(tmp_path: Path) -> None:
