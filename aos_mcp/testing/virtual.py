@@ -28,6 +28,10 @@ from anyio._backends import _asyncio as backend
 T = TypeVar("T")
 
 
+RESOLUTION_S = 1e-6
+"""What is due within so much is due: after months, a float does not tell nanoseconds apart any more."""
+
+
 class Stuck(RuntimeError):
     """Everybody waits, and nobody for a time: the run would never end."""
 
@@ -82,6 +86,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Make a loop at time 0."""
         self.elapsed_s = 0.0
         super().__init__(_Jump(self))
+        self._clock_resolution = RESOLUTION_S
         self.set_task_factory(_task)
 
     def time(self) -> float:
