@@ -37,7 +37,8 @@ CONTEXT: tuple[Requirement, ...] = (
     kept(
         "victims",
         "6 context",
-        "Recency, importance, similarity, size and refetch cost decide.",
+        "Recency, importance, nearness to the task by its words, size and refetch cost decide.",
+        CUTS + "a_page_whose_title_shares_words_with_the_task_is_likelier_to_be_asked_for",
         VICTIMS + "cost_keeps_what_matters_among_pages_of_one_place",
         VICTIMS + "cost_keeps_what_was_asked_for_again",
         VICTIMS + "lru_takes_what_was_not_used_for_longest",

@@ -14,7 +14,7 @@ from dataclasses import replace
 from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.page import STATIC_KINDS, Page, PageKind
 from aos_mcp.context.handle import handle_tokens
-from aos_mcp.context.hazard import Experience, Hazard, Similarity
+from aos_mcp.context.hazard import Experience, Hazard
 from aos_mcp.context.page_table import PageTable, in_order, in_window, resident_tokens, worth_a_handle
 from aos_mcp.context.replacement import (
     FAULT_OUTPUT_TOKENS,
@@ -76,7 +76,6 @@ def compaction(
     task_words: frozenset[str] = frozenset(),
     policy: str = "cost",
     prices: CachePrices = TYPICAL,
-    similarity: Similarity | None = None,
     experience: Experience | None = None,
     cold: bool = False,
 ) -> tuple[PageId, ...]:
@@ -93,15 +92,12 @@ def compaction(
             task_words=task_words,
             policy=policy,
             prices=prices,
-            similarity=similarity,
             experience=experience,
             cold=cold,
         )
     if policy != "cost":
         return ()
-    return worthwhile_victims(
-        pages, task_words=task_words, prices=prices, similarity=similarity, experience=experience, cold=cold
-    )
+    return worthwhile_victims(pages, task_words=task_words, prices=prices, experience=experience, cold=cold)
 
 
 def worthwhile_victims(
@@ -109,7 +105,6 @@ def worthwhile_victims(
     *,
     task_words: frozenset[str] = frozenset(),
     prices: CachePrices = TYPICAL,
-    similarity: Similarity | None = None,
     experience: Experience | None = None,
     cold: bool = False,
 ) -> tuple[PageId, ...]:
@@ -121,7 +116,7 @@ def worthwhile_victims(
     last_cut = max((page.left_at for page in pages if page.left_at is not None), default=None)
     if _log_tokens(pages) < (SMALL_LOG_TOKENS if last_cut is None else SMALL_LATER_TOKENS):
         return ()
-    hazard = Hazard(pages, task_words, similarity, experience)
+    hazard = Hazard(pages, task_words, experience)
     since = hazard.turns if last_cut is None else hazard.turns_since(last_cut)
     if last_cut is not None and not cold and since < TURNS_BETWEEN_CUTS:
         return ()
@@ -171,7 +166,6 @@ def compacted(
     now: float,
     task_words: frozenset[str] = frozenset(),
     prices: CachePrices = TYPICAL,
-    similarity: Similarity | None = None,
     experience: Experience | None = None,
 ) -> list[Page]:
     """Return the page table after the victims have left. Rows that did not change are the same objects.
@@ -189,7 +183,7 @@ def compacted(
         else moved.get(page.page_id, page)
         for page in pages
     ]
-    shown = _worth_listing(after, gone, Hazard(pages, task_words, similarity, experience), prices)
+    shown = _worth_listing(after, gone, Hazard(pages, task_words, experience), prices)
     return [
         page if in_window(page) or page.listed == (page.page_id in shown) else replace(page, listed=not page.listed)
         for page in after

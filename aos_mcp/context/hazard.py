@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp
 
 from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.page import Page, PageKind
-
-Similarity = Callable[[Page], float]
-"""How near a page is to what the agent is working on: 0 not at all, 1 the same."""
 
 AGES = (0.0, 5.0, 15.0, 40.0, 100.0, float("inf"))
 """Turns without use at which the likelihood of one changes."""
@@ -83,12 +80,10 @@ class Hazard:
         self,
         pages: Sequence[Page],
         task_words: frozenset[str],
-        similarity: Similarity | None,
         experience: Experience | None = None,
     ) -> None:
         self._turn_at = sorted(page.created_at for page in pages if page.kind is PageKind.REPLY)
         self._task_words = task_words
-        self._similarity = similarity
         self._rows = {page.page_id: page for page in pages}
         classes = self._record(pages, experience)
         kinds = {kind: _Record() for kind in PageKind}
@@ -166,8 +161,6 @@ class Hazard:
         return page_class(page, self._rows)
 
     def _near(self, page: Page) -> float:
-        if self._similarity is not None:
-            return min(1.0, max(0.0, self._similarity(page)))
         words = frozenset(_WORD.findall(page.title.lower())) if self._task_words else frozenset()
         return len(words & self._task_words) / len(words) if words else 0.0
 

@@ -20,7 +20,7 @@ from aos_mcp.abi.errors import Invalid
 from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.page import STATIC_KINDS, Page, PageKind
 from aos_mcp.context.handle import handle_tokens
-from aos_mcp.context.hazard import Experience, Hazard, Similarity
+from aos_mcp.context.hazard import Experience, Hazard
 from aos_mcp.context.page_table import WHOLE_TOKENS_MAX, groups, in_window, left_tokens, listed, resident_tokens
 
 GROUPS_KEPT = 2  # The model is working on these.
@@ -111,7 +111,6 @@ def choose_victims(
     task_words: frozenset[str] = frozenset(),
     policy: str = "cost",
     prices: CachePrices = TYPICAL,
-    similarity: Similarity | None = None,
     experience: Experience | None = None,
     cold: bool = False,
     measured: bool = False,
@@ -126,7 +125,6 @@ def choose_victims(
         task_words: lower-case words of what the agent is working on.
         policy: a name of POLICIES.
         prices: of the model that reads the context next.
-        similarity: how near a page is to the task, 0 to 1; by the words of its title where None.
         experience: what was seen to be used; by what the rows tell where None.
         cold: whether the provider's cache holds nothing of this context any more.
         measured: whether no more than needed shall leave.
@@ -141,7 +139,7 @@ def choose_victims(
     needed = resident - target_tokens
     if needed <= 0:
         return ()
-    hazard = Hazard(pages, task_words, similarity, experience)
+    hazard = Hazard(pages, task_words, experience)
     demand = Demand(needed, resident, hazard, prices, horizon(hazard), cold=cold, measured=measured)
     found = candidates(pages)
     loose = unpinned(found, hazard)

@@ -107,10 +107,10 @@ def test_what_is_used_again_and_again_stays_when_its_neighbours_leave(context: A
     assert wanted.page_id not in victims
 
 
-def test_what_is_near_the_task_stays_when_a_similarity_is_given(context: Any) -> None:
+def test_a_page_whose_title_shares_words_with_the_task_is_likelier_to_be_asked_for(context: Any) -> None:
     pages = session(context, 120, tokens=300)
-    near = {pages[60].page_id}
-    hazard = Hazard(pages, frozenset(), lambda page: 1.0 if page.page_id in near else 0.0)
+    pages[60] = replace(pages[60], title="the ledger of march")
+    hazard = Hazard(pages, frozenset({"close", "the", "ledger"}))
     assert hazard.within(pages[60], 40.0) > hazard.within(pages[62], 40.0)
 
 
