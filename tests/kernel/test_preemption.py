@@ -188,6 +188,27 @@ async def test_a_long_batch_call_gives_way_and_ends_with_the_same_text(tmp_path:
         assert account.used.output_tokens >= LENGTH, "every piece was paid for"
 
 
+async def test_short_calls_teach_nothing_about_those_that_ask_for_much(tmp_path: Path) -> None:
+    clock = FakeClock()
+    typist = Typist(clock)
+    async with kernel_on(tmp_path, Typists(typist), settings=ONE_AT_A_TIME, clock=clock) as k:
+        with anyio.fail_after(DEADLINE_S):
+            for _ in range(9):
+                await k.call("complete", prompt="a question", max_tokens=5)
+            done: list[Any] = []
+
+            async def essay_wanted() -> None:
+                done.append(await k.call("complete", prompt="write about apes", priority=90, max_tokens=2 * LENGTH))
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(essay_wanted)
+                await typed(clock, lambda: typist.at.get("apes", 0) >= 100)
+                written = typist.at["apes"]
+                assert await asked_in_between(k, clock, typist, max_tokens=5) == written
+                await typed(clock, lambda: bool(done))
+        assert done[0].text == essay("apes")
+
+
 async def test_nobody_gives_way_to_its_own_class(tmp_path: Path) -> None:
     clock = FakeClock()
     typist = Typist(clock)

@@ -130,7 +130,8 @@ async def patiently(
             info,
             account=account,
             order=order,
-            kind=call.row.name,
+            # Who asks for about as much at most expects about as much: nothing else tells one program's calls apart.
+            kind=f"{call.row.name}:{prompt.max_output_tokens.bit_length()}",
             faults=faults,
             has_next=has_next,
         )
