@@ -86,6 +86,8 @@ MODELS: tuple[Requirement, ...] = (
          CHAT + "a_stream_arrives_as_it_is_written",
          CHAT + "what_the_answer_is_held_to_is_passed_on",
          CHAT + "one_tool_call_at_a_time_is_asked_for_where_the_model_can_be_held_to_it",
+         CHAT + "of_a_chain_only_the_models_that_can_be_held_to_it_are_asked",
+         "tests/kernel/test_guests.py::test_a_key_of_a_chain_goes_on_with_the_next_model",
          "tests/cli/test_gateway_commands.py::test_a_key_works_is_listed_outlives_the_daemon_and_is_taken_back",
          "tests/hosts/test_claude_code_gateway.py::test_it_works_on_any_providers_model_and_the_key_pays",
          "tests/test_examples.py::test_an_example_holds",

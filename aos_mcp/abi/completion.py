@@ -17,6 +17,8 @@ PDF_BYTES_PER_TOKEN = 4
 
 ANY_TOOL = "*"
 """Of `Prompt.must_call`: no tool has this name."""
+HELD_TO = frozenset({"must_call", "one_call", "stop", "top_k"})
+"""The fields of a prompt that not every model can be held to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,8 +214,8 @@ class ModelInfo:
     """What is known of a model before the first call. `price` is None when unknown (never 0 for unknown).
 
     `continues` tells whether the provider goes on from a given beginning of the answer (`Prompt.continuing`). `inputs`
-    holds what turns may carry: `text`, `image`, `file`. `vocabulary` is what its tokens are counted by, where that is
-    known: `o200k`.
+    holds what turns may carry: `text`, `image`, `file`; `heeds` is which of `HELD_TO` it heeds. `vocabulary` is what
+    its tokens are counted by, where that is known: `o200k`.
     """
 
     name: str
@@ -227,4 +229,5 @@ class ModelInfo:
     quirks: tuple[str, ...] = field(default=())
     continues: bool = False
     inputs: frozenset[str] = frozenset({"text"})
+    heeds: frozenset[str] = HELD_TO
     vocabulary: str | None = None

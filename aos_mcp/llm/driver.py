@@ -32,6 +32,14 @@ from aos_mcp.ports import Clock, Deliver, Metered
 _ESTIMATE_SLACK = 1.35
 """Dense text has this many times the tokens that its characters suggest."""
 
+UNABLE = {
+    "must_call": "cannot be made to call a tool",
+    "one_call": "cannot be held to one tool call",
+    "stop": "does not heed stop texts",
+    "top_k": "does not know top_k",
+}
+"""What is said of a model that does not heed one of `HELD_TO`."""
+
 Fields = Mapping[str, Any]
 """A JSON object of a provider, before it is decoded."""
 
@@ -63,6 +71,7 @@ class Driver(ABC):
         self._prices = prices
         self._clock = clock
         self._inputs = link.row.inputs(model)
+        self._heeds = link.row.heeds()
         self._continues = link.row.continues(model)
         self._vocabulary = link.row.vocabulary(model)
         self._quirks = tuple(name for name, value in link.row.quirks.model_dump().items() if value is True)
@@ -86,6 +95,7 @@ class Driver(ABC):
             quirks=self._quirks,
             continues=self._continues,
             inputs=self._inputs,
+            heeds=self._heeds,
             vocabulary=self._vocabulary,
         )
 
@@ -134,18 +144,11 @@ class Driver(ABC):
         """Refuse what this model does not take, before anything is sent and paid for."""
         if prompt.continuing and not self._continues:
             raise model_error(self._row, ModelFault.BAD_REQUEST, f"{self._model} does not go on from a beginning")
-        quirks = self._row.quirks
-        unmet = (
-            ("cannot be made to call a tool", prompt.must_call is not None and not quirks.tool_choice_required),
-            ("cannot be held to one tool call", prompt.one_call and not quirks.parallel_tool_calls),
-            ("does not heed stop texts", bool(prompt.stop) and not quirks.stop),
-            ("does not know top_k", prompt.top_k is not None and not quirks.top_k),
-        )
-        for what, refused in unmet:
-            if refused:
+        for field, unable in UNABLE.items():
+            if getattr(prompt, field) and field not in self._heeds:
                 raise ModelError(
                     ModelFault.BAD_REQUEST,
-                    f"{self.name} {what}.",
+                    f"{self.name} {unable}.",
                     "Leave it out, or use a model that can; quirks in aos.toml can say that this one does.",
                 )
         for attachment in (each for turn in prompt.turns for each in turn.attachments):

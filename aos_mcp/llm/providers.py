@@ -127,6 +127,17 @@ class Row(BaseModel):
         """Tell whether `model` goes on from a given beginning of its answer."""
         return self.quirks.prefix != "none" and _fits(model, self.quirks.prefix_models)
 
+    def heeds(self) -> frozenset[str]:
+        """Return which of `HELD_TO` its models heed."""
+        quirks = self.quirks
+        heeded = {
+            "must_call": quirks.tool_choice_required,
+            "one_call": quirks.parallel_tool_calls,
+            "stop": quirks.stop,
+            "top_k": quirks.top_k,
+        }
+        return frozenset(field for field, is_heeded in heeded.items() if is_heeded)
+
     def vocabulary(self, model: str) -> str | None:
         """Return the vocabulary by which `model` counts, where it is known."""
         return "o200k" if _fits(model, self.quirks.o200k) else None

@@ -13,6 +13,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
+from aos_mcp.abi.limits import FALLBACK_AFTER_TRIES
 from aos_mcp.testing.providers import Behaviour, Call
 from tests.gateway.conftest import gateway
 
@@ -231,6 +232,29 @@ async def test_one_tool_call_at_a_time_is_asked_for_where_the_model_can_be_held_
             await client.chat.completions.create(model="there/small", messages=HELLO, parallel_tool_calls=False)
         assert gate.provider.requests[0].body["tool_choice"] == {"type": "auto", "disable_parallel_tool_use": True}
         assert "parallel_tool_calls" not in gate.provider.requests[1].body, "there is nothing to call"
+
+
+@pytest.mark.parametrize("chain", ["there/small, thence/large", "thence/large, there/small"])
+async def test_of_a_chain_only_the_models_that_can_be_held_to_it_are_asked(tmp_path: Path, chain: str) -> None:
+    async with gateway(tmp_path) as gate:
+        busy = [Behaviour(status=429, headers={"retry-after": "0"}) for _ in range(FALLBACK_AFTER_TRIES)]
+        gate.provider.script(*busy, Behaviour(text="At last"))
+        key = await gate.issue(model=chain)
+        one: dict[str, Any] = {"model": "x", "messages": HELLO, "tools": [TOOL], "parallel_tool_calls": False}
+        async with gate.chat(key.key) as client:
+            answer = await client.chat.completions.create(**one)
+        assert (answer.model, answer.choices[0].message.content) == ("thence/large", "At last")
+        assert {request.path for request in gate.provider.requests} == {"/v1/messages"}, "and it is waited for"
+
+
+async def test_a_chain_of_which_no_model_can_be_held_to_it_refuses_before_anything_is_sent(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gate:
+        key = await gate.issue(model="there/small, there/other")
+        one: dict[str, Any] = {"model": "x", "messages": HELLO, "tools": [TOOL], "parallel_tool_calls": False}
+        async with gate.chat(key.key) as client:
+            with pytest.raises(openai.BadRequestError, match="there/small cannot be held to one tool call"):
+                await client.chat.completions.create(**one)
+        assert gate.provider.stats.requests == 0
 
 
 async def test_an_error_after_the_first_word_ends_the_stream_as_an_error(tmp_path: Path) -> None:

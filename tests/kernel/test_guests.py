@@ -34,6 +34,7 @@ from aos_mcp.kernel.sealer import seal_all
 from aos_mcp.testing.clock import FakeClock
 from aos_mcp.testing.kernels import OWNER, TestKernel, kernel_on
 from aos_mcp.testing.model import ScriptedModel, ScriptedModels, says
+from tests.kernel.stage import DEADLINE_S, until
 
 OPERATOR = Caller(kind=CallerKind.OPERATOR, principal=OWNER, host="test")
 HELLO = {"model": "gpt-anything", "prompt": {"turns": [{"role": "user", "text": "Hello"}]}}
@@ -213,6 +214,25 @@ async def test_a_key_under_an_agent_spends_the_agents_budget(tmp_path: Path) -> 
         await kernel.call("signal_agent", pid=parent.pid, signal="kill")
         with pytest.raises(KeyRefused):
             await kernel.kernel.guest_call(key.key, "generate", HELLO)
+
+
+@pytest.mark.parametrize("inherited", [False, True])
+async def test_a_key_of_a_chain_goes_on_with_the_next_model(tmp_path: Path, inherited: bool) -> None:
+    one = ScriptedModel("one/model", (), failures=[ModelError(ModelFault.AUTH, "It knows no such key.", "Set one.")])
+    two = ScriptedModel("two/model", (says("by the second"),))
+    chain = "one/model, two/model"
+    async with kernel_on(tmp_path, ScriptedModels(one, two)) as kernel:
+        if inherited:
+            one.gate = anyio.Event()
+            parent = await kernel.call("spawn_agent", task="Wait.", model=chain)
+            with anyio.fail_after(DEADLINE_S):
+                await until(lambda: bool(one.prompts))
+            one.gate = None  # the agent's call waits for ever, the guest's does not
+            key = await issue(kernel, pid=parent.pid, name="inside")
+        else:
+            key = await issue(kernel, name="crew", model=chain)
+        answer: Any = await kernel.kernel.guest_call(key.key, "generate", HELLO)
+    assert (answer.text, answer.model) == ("by the second", "two/model")
 
 
 async def test_a_further_key_changes_nothing_of_its_guest(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from aos_mcp.abi import arguments as a
@@ -17,6 +18,7 @@ from aos_mcp.abi.syscall import Audience
 from aos_mcp.kernel import guests, table
 from aos_mcp.kernel.call import Call
 from aos_mcp.kernel.calls.process import asked_budget, check_room, host_rights, open_account
+from aos_mcp.kernel.retry import chain_of
 from aos_mcp.ports import Transaction
 from aos_mcp.security.rights import attenuate
 
@@ -25,25 +27,28 @@ GUEST_CALLS = tuple(row.name for row in ROWS if row.audience is Audience.GUESTS)
 
 async def issue(call: Call, args: a.IssueKeyArgs) -> g.IssueKeyResult:
     """Make a key: of a new guest, of a new guest under an agent, or one more of a guest that there is."""
-    model = args.model or await call.read(lambda tx: _models_above(tx, call, args.pid))
-    model = model or await call.machine.models.default()
-    info = await call.machine.models.resolve(model).describe()
+    asked = chain_of(args.model) if args.model else await call.read(lambda tx: _models_above(tx, call, args.pid))
+    asked = asked or chain_of(await call.machine.models.default())
+    chain = [(await call.machine.models.resolve(name).describe()).name for name in asked]
     secret = call.machine.entropy.handle(guests.SECRET_PREFIX)
-    return await call.commit(lambda tx: _issue(tx, call, args, info.name, secret))
+    return await call.commit(lambda tx: _issue(tx, call, args, chain, secret))
 
 
-def _models_above(tx: Transaction, call: Call, pid: str | None) -> str | None:
-    return call.find(tx, pid).model if pid is not None else None
+def _models_above(tx: Transaction, call: Call, pid: str | None) -> tuple[str, ...]:
+    if pid is None:
+        return ()
+    above = call.find(tx, pid)
+    return (above.model, *above.fallbacks)
 
 
-def _issue(tx: Transaction, call: Call, args: a.IssueKeyArgs, model: str, secret: str) -> g.IssueKeyResult:
+def _issue(tx: Transaction, call: Call, args: a.IssueKeyArgs, chain: Sequence[str], secret: str) -> g.IssueKeyResult:
     named = call.find(tx, args.pid) if args.pid is not None else None
     if named is not None and named.state is ProcessState.EXITED:
         raise Conflict(f"{named.pid} has ended.", "Issue a key for a process that lives, or a new one with a name.")
     if named is not None and named.guest:
         guest = _again(tx, named, args)
     else:
-        guest = _guest(tx, call, args, named, model)
+        guest = _guest(tx, call, args, named, chain)
     key = GuestKey(
         key_id=call.machine.entropy.handle("gk_"), digest=guests.digest_of(secret), pid=guest.pid, created_at=call.now
     )
@@ -64,7 +69,7 @@ def _again(tx: Transaction, guest: Process, args: a.IssueKeyArgs) -> Process:
     return guest
 
 
-def _guest(tx: Transaction, call: Call, args: a.IssueKeyArgs, parent: Process | None, model: str) -> Process:
+def _guest(tx: Transaction, call: Call, args: a.IssueKeyArgs, parent: Process | None, chain: Sequence[str]) -> Process:
     check_room(tx, parent)
     pid = Pid(call.machine.entropy.handle("p_"))
     guest = Process(
@@ -75,7 +80,8 @@ def _guest(tx: Transaction, call: Call, args: a.IssueKeyArgs, parent: Process | 
         name=args.name or "guest",
         agent=None,
         state=ProcessState.BLOCKED,
-        model=model,
+        model=chain[0],
+        fallbacks=tuple(chain[1:]),
         priority=_priority(args, parent),
         depth=parent.depth + 1 if parent else 0,
         rights=_rights(parent.rights if parent else host_rights(call)),

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from aos_mcp.abi import arguments as a
 from aos_mcp.abi import results as r
 from aos_mcp.abi.budget import WORKSPACE_ACCOUNT
-from aos_mcp.abi.completion import Completion, Prompt, Reply, Turn
+from aos_mcp.abi.completion import HELD_TO, Completion, Prompt, Reply, Turn
 from aos_mcp.abi.errors import Invalid, ModelError
 from aos_mcp.abi.limits import COMPLETE_PATIENCE_S
 from aos_mcp.abi.process import sched_class
@@ -103,8 +103,8 @@ async def patiently(
     """Make one call, and again after faults that waiting may cure, or on the next model of the chain.
 
     Each try has the place in the queue that the first one had. The call that was answered is the caller's to settle.
-    `deliver` is given the text as it is written; once it was given any, nothing is tried again: the next try's text
-    would be another one.
+    Models that could only refuse the prompt are left out. `deliver` is given the text as it is written; once it was
+    given any, nothing is tried again: the next try's text would be another one.
     """
     delivered: list[str] = []
 
@@ -114,7 +114,7 @@ async def patiently(
             deliver(text)
 
     machine, account = call.machine, call.caller.pid or WORKSPACE_ACCOUNT
-    gives_up_at, rest, faults = machine.clock.now() + COMPLETE_PATIENCE_S, list(chain), 0
+    gives_up_at, rest, faults = machine.clock.now() + COMPLETE_PATIENCE_S, await _takers(call, chain, prompt), 0
     while True:
         has_next = len(rest) > 1
         if has_next and machine.admission.is_blocked(rest[0]):
@@ -147,6 +147,24 @@ async def patiently(
             faults = counted(error.fault, faults)
             if not verdict.park:  # a parked lane holds the next try back by itself
                 await machine.clock.sleep_until(now + verdict.seconds)
+
+
+async def _takers(call: Call, chain: Sequence[str], prompt: Prompt) -> list[str]:
+    """Return the models of a chain that take what the prompt carries and asks; all of them where none does.
+
+    The first one then says why. One that could only refuse is no reason not to wait for another.
+    """
+    kinds = {attachment.kind for turn in prompt.turns for attachment in turn.attachments}
+    asked = {field for field in HELD_TO if getattr(prompt, field)}
+    if len(chain) == 1 or not (kinds or asked or prompt.continuing):
+        return list(chain)
+    known = {name: await call.machine.models.resolve(name).describe() for name in chain}
+    takers = [
+        name
+        for name, info in known.items()
+        if kinds <= info.inputs and asked <= info.heeds and (info.continues or not prompt.continuing)
+    ]
+    return takers or list(chain)
 
 
 def _parse(reply: Reply, schema: str) -> tuple[JsonValue, str | None]:
