@@ -19,6 +19,7 @@ import anyio
 from aos_mcp import __version__
 from aos_mcp.abi.audit import AuditEntry
 from aos_mcp.abi.errors import Unavailable
+from aos_mcp.abi.handle import pid_in
 from aos_mcp.abi.settings import MountSettings, Settings
 from aos_mcp.audit.chain import generate_key, load_key, verifier_text
 from aos_mcp.audit.redact import redactor
@@ -113,7 +114,7 @@ def egress_entry(at: float, session: str, host: str, port: int, *, allowed: bool
         at=at,
         category="execute",
         actor=session,
-        pid=session if session.startswith("p_") else "",
+        pid=pid_in(session),
         call="egress",
         outcome="ok" if allowed else "denied",
         subject=f"{host}:{port}",

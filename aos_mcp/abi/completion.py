@@ -110,6 +110,11 @@ class Prompt:
     continuing: str = ""
     native_priority: int | None = None
 
+    @property
+    def attachments(self) -> tuple[Attachment, ...]:
+        """What all turns carry."""
+        return tuple(each for turn in self.turns for each in turn.attachments)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:

@@ -15,7 +15,7 @@ from aos_mcp.abi.audit import AuditEntry
 from aos_mcp.abi.capability import Caller, CallerKind
 from aos_mcp.abi.errors import Denied, NotFound
 from aos_mcp.abi.event import Event
-from aos_mcp.abi.handle import Pid
+from aos_mcp.abi.handle import Pid, pid_in
 from aos_mcp.abi.limits import AUDIT_DETAIL_CHARS_MAX
 from aos_mcp.abi.process import Process
 from aos_mcp.abi.syscall import Syscall
@@ -128,7 +128,7 @@ class Call:
             at=self.machine.clock.now(),
             category=self.row.category,
             actor=actor(self.caller),
-            pid=self.caller.pid or (self.subject if self.subject.startswith("p_") else ""),
+            pid=self.caller.pid or pid_in(self.subject),
             call=self.row.name,
             outcome=outcome,
             subject=self.subject,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -181,11 +181,9 @@ class Machine:
         finally:
             self.sign_of_life(pid)
 
-    @contextmanager
-    def keeping(self, pid: Pid) -> Iterator[None]:
+    def keeping(self, pid: Pid) -> AbstractContextManager[None]:
         """Keep payloads that are named by nothing yet from being collected."""
-        with _counted(self.saving, pid):
-            yield
+        return _counted(self.saving, pid)
 
     @contextmanager
     def quiescing(self, pid: Pid) -> Iterator[None]:

@@ -92,7 +92,7 @@ def counted_in(prompt: Prompt) -> Counted:
         parts += [turn.text, turn.reasoning, *(r.name + r.arguments for r in turn.requests)]
     words = sum(count(part) for part in parts if part) + sum(tool_tokens(tool) for tool in prompt.tools)
     overhead = TURN_OVERHEAD_TOKENS * (len(prompt.turns) + len(prompt.tools) + 1)
-    carried = sum(attachment.tokens_max for turn in prompt.turns for attachment in turn.attachments)
+    carried = sum(attachment.tokens_max for attachment in prompt.attachments)
     return Counted(words=words, overhead=overhead, carried=carried)
 
 

@@ -20,7 +20,7 @@ from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import Completion, ModelInfo, Prompt, Reply
 from aos_mcp.abi.errors import ModelError, ModelFault
 from aos_mcp.abi.event import Event, EventKind
-from aos_mcp.abi.handle import Pid
+from aos_mcp.abi.handle import Pid, pid_in
 from aos_mcp.abi.journal import MODEL_CALL, EffectClass, Step, StepState
 from aos_mcp.abi.limits import MODEL_CALL_S
 from aos_mcp.abi.process import Process, SchedClass, sched_class
@@ -353,7 +353,7 @@ class ModelCall:
         self._count(used)
 
     def _entry(self, outcome: str, used: Usage) -> AuditEntry:
-        pid = self._account if self._account.startswith("p_") else ""
+        pid = pid_in(self._account)
         return AuditEntry(
             at=self._machine.clock.now(),
             category="model",
@@ -362,7 +362,7 @@ class ModelCall:
             call=self._call,
             outcome=outcome,
             subject=self._model.name,
-            detail=f"{used.tokens - used.output_tokens} in, {used.output_tokens} out, {used.microusd} microusd",
+            detail=f"{used.prompt_tokens} in, {used.output_tokens} out, {used.microusd} microusd",
         )
 
     def _finish(self, tx: Transaction, state: StepState, body: bytes) -> None:

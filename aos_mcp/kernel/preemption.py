@@ -2,8 +2,8 @@
 
 A victim's stream is closed and what it wrote is kept; later its provider is asked to go on from there. That pays only
 where the provider does go on, its cache still holds the prompt, enough is left to write, and whoever waits would wait
-for longer than it costs. A call that has hardly begun may simply begin anew. None is preempted more
-than three times, so that every call comes to its end.
+for longer than it costs. A call that has hardly begun may simply begin anew. None is preempted more than three times,
+so that every call comes to its end.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from functools import partial
 
 from aos_mcp.abi.audit import kernel_entry
 from aos_mcp.abi.errors import ErrorCode
-from aos_mcp.abi.handle import Pid
+from aos_mcp.abi.handle import Pid, pid_in
 from aos_mcp.abi.journal import MODEL_CALL
 from aos_mcp.abi.limits import RECOVERED_PER_COMMIT
 from aos_mcp.abi.process import ProcessState
@@ -60,7 +60,7 @@ def _charge_open_reservations(tx: Transaction, now: float) -> None:
                 now,
                 "model",
                 MODEL_CALL,
-                pid=held.account if held.account.startswith("p_") else "",
+                pid=pid_in(held.account),
                 subject=held.account,
                 outcome=ErrorCode.UNKNOWN_OUTCOME,
                 detail=f"cut by a crash and charged in full: {held.tokens} tokens, {held.microusd} microusd",

@@ -159,7 +159,6 @@ class Summaries:
             raise Unavailable(f"{name} has no place free just now.", "The agent went on without a summary.")
         output = min(tokens_worth(of), info.output_tokens_max)
         prompt = await machine.store.read(lambda tx: self._prompt(tx, info, table_, of, output))
-        await machine.store.read(lambda tx: self._check_budget(tx, info, prompt))
         call = Generation(
             machine,
             model,
@@ -175,7 +174,7 @@ class Summaries:
     def _prompt(
         self, tx: Transaction, info: ModelInfo, table_: Sequence[Page], of: tuple[Page, ...], output: int
     ) -> Prompt:
-        """Lay the prompt out, within the model's window and with the forms of secrets taken out."""
+        """Lay the prompt out: within the model's window and the budget, and with the forms of secrets taken out."""
         redact = self._machine.redact
         texts = [(replace(page, title=redact(page.title)), redact(pages.readable(tx, page))) for page in of]
         task = next((redact(pages.readable(tx, page)) for page in table_ if page.kind is PageKind.TASK), "")
@@ -184,22 +183,21 @@ class Summaries:
         room = min(allowed, sum(page.tokens for page in of))
         for _ in range(FITTINGS_MAX):
             prompt = ask_for_summary(task, texts, room_tokens=room, output_tokens=output, turn=before)
-            counted = counted_in(prompt).plain
-            if counted <= allowed:
+            counted = counted_in(prompt)
+            if counted.plain <= allowed:
+                self._check_budget(tx, info, counted.at_most(self._machine.margins.of(tx, info)), output)
                 return prompt
-            room -= counted - allowed + allowed // SPARE_PART
+            room -= counted.plain - allowed + allowed // SPARE_PART
         raise LimitExceeded(f"What leaves does not fit into {info.name}.", "Name a model with a larger window.")
 
-    def _check_budget(self, tx: Transaction, info: ModelInfo, prompt: Prompt) -> None:
+    def _check_budget(self, tx: Transaction, info: ModelInfo, input_tokens: int, output_tokens: int) -> None:
         """Check that the agent's own turns are not put at risk.
 
         Raises:
             BudgetExhausted: they might be.
         """
         rest = budget.left_of_chain(tx.account_chain(self._process.pid))
-        input_tokens = counted_in(prompt).at_most(self._machine.margins.of(tx, info))
-        cost = budget.worst_case(info.price, input_tokens, prompt.max_output_tokens)
-        tokens = input_tokens + prompt.max_output_tokens
+        cost, tokens = budget.worst_case(info.price, input_tokens, output_tokens), input_tokens + output_tokens
         if (
             (rest.microusd is not None and cost * BUDGET_PART > rest.microusd)
             or (rest.tokens is not None and tokens * BUDGET_PART > rest.tokens)

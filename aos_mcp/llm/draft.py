@@ -28,7 +28,7 @@ def prompt_chars(prompt: Prompt) -> int:
     """Return the characters a provider has to read."""
     tools = sum(len(t.name) + len(t.description) + len(t.input_schema) for t in prompt.tools)
     turns = sum(len(t.text) + sum(len(r.name) + len(r.arguments) for r in t.requests) for t in prompt.turns)
-    carried = sum(each.tokens_max for turn in prompt.turns for each in turn.attachments) * CHARS_PER_TOKEN
+    carried = sum(each.tokens_max for each in prompt.attachments) * CHARS_PER_TOKEN
     return len(prompt.system) + tools + turns + len(prompt.continuing) + carried
 
 

@@ -151,7 +151,7 @@ class Driver(ABC):
                     f"{self.name} {unable}.",
                     "Leave it out, or use a model that can; quirks in aos.toml can say that this one does.",
                 )
-        for attachment in (each for turn in prompt.turns for each in turn.attachments):
+        for attachment in prompt.attachments:
             if attachment.kind not in self._inputs:
                 raise ModelError(
                     ModelFault.BAD_REQUEST,

@@ -7,6 +7,7 @@ are made by `SqliteConnection.copy_to`.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -75,8 +76,7 @@ def restore(backup: Path, store: Path, now: str, *, beside: Sequence[Path] = ())
 def _copy(source: Path, target: Path) -> None:
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as out, source.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            out.write(chunk)
+        shutil.copyfileobj(file, out)
         out.flush()
         os.fsync(out.fileno())
 

@@ -58,7 +58,7 @@ def sorted_out(role: str, found: Sequence[Attachment | str]) -> tuple[str, tuple
 
 def check_inputs(info: ModelInfo, prompt: Prompt) -> None:
     """Check that the model takes what the prompt carries. Raises Invalid, before anything is reserved or sent."""
-    kinds = {attachment.kind for turn in prompt.turns for attachment in turn.attachments}
+    kinds = {attachment.kind for attachment in prompt.attachments}
     for kind in sorted(kinds - info.inputs):
         raise Invalid(
             f"{info.name} does not take {kind}s.",

@@ -154,7 +154,7 @@ async def _takers(call: Call, chain: Sequence[str], prompt: Prompt) -> list[str]
 
     The first one then says why. One that could only refuse is no reason not to wait for another.
     """
-    kinds = {attachment.kind for turn in prompt.turns for attachment in turn.attachments}
+    kinds = {attachment.kind for attachment in prompt.attachments}
     asked = {field for field in HELD_TO if getattr(prompt, field)}
     if len(chain) == 1 or not (kinds or asked or prompt.continuing):
         return list(chain)
