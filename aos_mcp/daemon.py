@@ -33,7 +33,7 @@ from aos_mcp.abi.settings import Settings
 from aos_mcp.boot import boot
 from aos_mcp.endpoint import Endpoint, admit, admit_local, bind
 from aos_mcp.gateway.service import serve_gateway
-from aos_mcp.hardware import local_principal
+from aos_mcp.hardware import collect_seldom, local_principal
 from aos_mcp.kernel.kernel import Kernel
 from aos_mcp.server import KernelSlot, Surface, load_state_key
 from aos_mcp.transport import Lines, TooLong, message_streams, stdio
@@ -131,6 +131,7 @@ def serve_forever(
 ) -> int:
     """Be the daemon of `home` until told to end or idle; return the exit code. Raises as `serve`."""
     _log_to_stderr()
+    collect_seldom()
     anyio.run(serve, settings, environ, home, address, gateway)
     return 0
 
@@ -138,6 +139,7 @@ def serve_forever(
 def run_standalone(settings: Settings, environ: Mapping[str, str], home: Path) -> int:
     """Serve one host from a kernel inside this process; return the exit code. Raises as `serve_standalone`."""
     _log_to_stderr()
+    collect_seldom()
     anyio.run(serve_standalone, settings, environ, home)
     return 0
 

@@ -28,7 +28,7 @@ from aos_mcp.abi.process import ExitCode, ProcessState
 from aos_mcp.abi.settings import ProviderSettings, Settings, WorkspaceBudget
 from aos_mcp.bench import aios_fifo
 from aos_mcp.bench.figures import Figure, resident_mib
-from aos_mcp.hardware import SystemClock
+from aos_mcp.hardware import SystemClock, collect_seldom
 from aos_mcp.ports import Deliver, LanguageModel, Store, Transaction
 from aos_mcp.storage.sqlite import open_sqlite
 from aos_mcp.testing.kernels import TestKernel, kernel_on
@@ -257,6 +257,7 @@ async def _crowd() -> tuple[float, float, float]:
 
 def run(checkouts: Sequence[Path] = ()) -> list[Figure]:
     """Measure all; `checkouts` are releases of AIOS to measure beside it."""
+    collect_seldom()  # as the daemon does
     return [*_fast(checkouts), *_slow(), *_waits(), *_turns(), *_many()]
 
 
@@ -327,4 +328,5 @@ def _many() -> list[Figure]:
 
 
 if __name__ == "__main__":
+    collect_seldom()
     json.dump(anyio.run(_crowd), sys.stdout)

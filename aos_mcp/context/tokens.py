@@ -46,9 +46,21 @@ def count(text: str) -> int:
         except UnicodeEncodeError:  # half of a surrogate pair: no provider is sent one
             whole = portion.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
             found += len(vocabulary().encode_ordinary(whole))
-    if vocabulary().cache_len > COUNT_PIECES_KEPT_MAX:
-        vocabulary().clear_cache()
+    _remember(len(text))
     return found
+
+
+_counted_chars = 0  # Since the words in memory were last counted: it takes longer than to count a page.
+
+
+def _remember(chars: int) -> None:
+    """Have the vocabulary forget its words when they are too many. No more words than characters are new."""
+    global _counted_chars
+    _counted_chars += chars
+    if _counted_chars > COUNT_PIECES_KEPT_MAX // 2:
+        _counted_chars = 0
+        if vocabulary().cache_len > COUNT_PIECES_KEPT_MAX // 2:
+            vocabulary().clear_cache()
 
 
 @cache

@@ -7,9 +7,9 @@ that a slow tool never holds a model's place.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import anyio
 
@@ -27,8 +27,11 @@ from aos_mcp.ports import Clock
 class Seat:
     """A call's place in a lane. Whoever has it says how the call ended; one that says nothing was cut."""
 
+    group: str
     ticket: Ticket
-    went: anyio.Event = field(default_factory=anyio.Event)
+    went: bool = False
+    called: anyio.Event | None = None
+    """Set once it goes, where it had to wait."""
     completion: Completion | None = None
     error: ModelError | None = None
     retry_at: float | None = None
@@ -75,26 +78,31 @@ class Admission:
             times += [now + left for lane in self._lanes.values() if (left := lane.blocked_s(now)) > 0]
             await set_or_due(self._clock, self._changed, min(times, default=math.inf))
 
-    @asynccontextmanager
-    async def seat(self, model: str, demand: Demand) -> AsyncIterator[Seat]:
-        """Hold a place in the lane of `model` while a call is on the wire."""
+    async def take(self, model: str, demand: Demand) -> Seat:
+        """Wait for a place in the lane of `model`, and hold it until `give_back`."""
         group = self.group_of(model)
-        lane, seats = self._lane(group), self._seats[group]
-        seat = Seat(Ticket(demand.order, demand.input_tokens, demand.output_tokens, demand.due_at))
-        seats[seat.ticket] = seat
+        lane = self._lane(group)
+        seat = Seat(group, Ticket(demand.order, demand.input_tokens, demand.output_tokens, demand.due_at))
+        self._seats[group][seat.ticket] = seat
         lane.offer(seat.ticket)
-        try:
-            self._pump(group)
-            if not seat.went.is_set():
-                self._changed.set()  # what it waits for may have an hour that nobody looks out for yet
-                self.consider(model)
-                await seat.went.wait()
-            yield seat
-        finally:
-            del seats[seat.ticket]
-            self._settle(lane, seat)
-            self._pump(group)
-            self._changed.set()
+        self._pump(group)
+        if not seat.went:
+            seat.called = anyio.Event()
+            self._changed.set()  # what it waits for may have an hour that nobody looks out for yet
+            self.consider(model)
+            try:
+                await seat.called.wait()
+            except BaseException:
+                self.give_back(seat)
+                raise
+        return seat
+
+    def give_back(self, seat: Seat) -> None:
+        """Give a place back. How the call ended is on the seat."""
+        del self._seats[seat.group][seat.ticket]
+        self._settle(self._lanes[seat.group], seat)
+        self._pump(seat.group)
+        self._changed.set()
 
     @contextmanager
     def under_way(self, model: str, one: UnderWay) -> Iterator[None]:
@@ -148,7 +156,7 @@ class Admission:
 
     def _settle(self, lane: Lane, seat: Seat) -> None:
         now, ticket = self._clock.now(), seat.ticket
-        if not seat.went.is_set():
+        if not seat.went:
             lane.withdraw(ticket)
         elif seat.completion is not None:
             used = seat.completion.usage
@@ -162,7 +170,10 @@ class Admission:
     def _pump(self, group: str) -> None:
         seats = self._seats[group]
         for ticket in self._lanes[group].admit(self._clock.now()):
-            seats[ticket].went.set()
+            seat = seats[ticket]
+            seat.went = True
+            if seat.called is not None:
+                seat.called.set()
 
     def group_of(self, model: str) -> str:
         """Return what is limited together with a model: its provider, or the model alone where the operator says so."""

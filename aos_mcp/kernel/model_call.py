@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -129,7 +128,9 @@ class ModelCall:
         machine = self._machine
         self.counted = counted_in(prompt)
         with anyio.CancelScope(shield=True):  # what is reserved is known here, so that it is given back
-            prompt = await machine.store.write(lambda tx: self._reserve(tx, prompt, process))
+            output = await machine.store.write(lambda tx: self._reserve(tx, prompt, process))
+        native = NATIVE_PRIORITY[SchedClass(int(self._order[0]))]
+        prompt = replace(prompt, max_output_tokens=output, native_priority=native)
         outcome, used, body = "cut", None, b"{}"
         kept = False
         started = machine.clock.monotonic()
@@ -165,54 +166,48 @@ class ModelCall:
         )
         if process is not None and self._call == MODEL_CALL:
             machine.heading.pop(process.pid, None)
-        async with AsyncExitStack() as lane:
-            with machine.acting(process.pid if process is not None else None):  # a parked lane may take its time
-                seat = await lane.enter_async_context(machine.admission.seat(self._model.name, demand))
-            self._sent = True
-            try:
-                seat.completion = await self._stream(prompt, process, deliver)
-            except ModelError as error:
-                seat.error, self.verdict = error, self._judged(error)
-                if isinstance(self.verdict, Wait) and self.verdict.park:
-                    seat.retry_at = machine.clock.now() + self.verdict.seconds
-                elif error.retry_after_s is not None:  # this call goes elsewhere; others are still to wait
-                    seat.retry_at = machine.clock.now() + error.retry_after_s
-                raise
-            return seat.completion
-        raise AssertionError("the lane never swallows what a call raises")
+        with machine.acting(process.pid if process is not None else None):  # a parked lane may take its time
+            seat = await machine.admission.take(self._model.name, demand)
+        self._sent = True
+        try:
+            seat.completion = completion = await self._stream(prompt, process, deliver)
+        except ModelError as error:
+            seat.error, self.verdict = error, self._judged(error)
+            if isinstance(self.verdict, Wait) and self.verdict.park:
+                seat.retry_at = machine.clock.now() + self.verdict.seconds
+            elif error.retry_after_s is not None:  # this call goes elsewhere; others are still to wait
+                seat.retry_at = machine.clock.now() + error.retry_after_s
+            raise
+        finally:
+            machine.admission.give_back(seat)
+        return completion
 
     async def _stream(self, prompt: Prompt, process: Process | None, deliver: Deliver | None) -> Completion:
         """Be on the wire, and on the list of those who may be asked to give their place away."""
         admission, name, now = self._machine.admission, self._model.name, self._machine.clock.now()
-        with anyio.CancelScope() as scope:
-            one = self._under_way = UnderWay(
-                sched_class=int(self._order[0]),
-                sent_at=now,
-                likely_tokens=admission.lengths.expected(self._kind, name, prompt.max_output_tokens),
-                continues=self._info.continues,
-                may_pay=self._may_resend,
-                times=self.times,
-                # What somebody reads as it is written can be gone on with, and not be written again.
-                plain=prompt.output_schema is None and (deliver is None or self._info.continues),
-                cut=scope.cancel,
-            )
-            with admission.under_way(name, one):
-                completion = await self._in_time(prompt, process, deliver)
+        scope = anyio.move_on_after(MODEL_CALL_S)
+        one = self._under_way = UnderWay(
+            sched_class=int(self._order[0]),
+            sent_at=now,
+            likely_tokens=admission.lengths.expected(self._kind, name, prompt.max_output_tokens),
+            continues=self._info.continues,
+            may_pay=self._may_resend,
+            times=self.times,
+            # What somebody reads as it is written can be gone on with, and not be written again.
+            plain=prompt.output_schema is None and (deliver is None or self._info.continues),
+            cut=scope.cancel,
+        )
+        with scope, admission.under_way(name, one):
+            completion = await self._model.complete(prompt, Hearing(self, process, deliver))
             admission.lengths.learn(self._kind, name, self._begun_with + completion.usage.output_tokens)
             return completion
-        raise Preempted("".join(self._written))
-
-    async def _in_time(self, prompt: Prompt, process: Process | None, deliver: Deliver | None) -> Completion:
-        try:
-            with anyio.fail_after(MODEL_CALL_S):
-                sent = replace(prompt, native_priority=NATIVE_PRIORITY[SchedClass(int(self._order[0]))])
-                return await self._model.complete(sent, Hearing(self, process, deliver))
-        except TimeoutError:
-            raise ModelError(
-                ModelFault.TRANSPORT,
-                f"{self._model.name} did not finish within {MODEL_CALL_S:g} s.",
-                "It is tried again; a smaller max_tokens may help.",
-            ) from None
+        if one.closing:
+            raise Preempted("".join(self._written))
+        raise ModelError(
+            ModelFault.TRANSPORT,
+            f"{name} did not finish within {MODEL_CALL_S:g} s.",
+            "It is tried again; a smaller max_tokens may help.",
+        )
 
     def _broken_off(self, error: ModelError, used: Usage) -> bytes:
         """Return the body of a failed step: with what had been written, where the provider can go on from there."""
@@ -251,7 +246,7 @@ class ModelCall:
         labels(self._model.name, "output").inc(used.output_tokens)
         self._machine.metrics.spent_usd.labels(self._model.name).inc(used.microusd / budget.MICRO)
 
-    def _reserve(self, tx: Transaction, prompt: Prompt, process: Process | None) -> Prompt:
+    def _reserve(self, tx: Transaction, prompt: Prompt, process: Process | None) -> int:
         now, price, chain = self._machine.clock.now(), self._info.price, tx.account_chain(self._account)
         self._input_tokens = self.counted.at_most(self._machine.margins.of(tx, self._info))
         output = budget.fit_output(chain, price, self._input_tokens, prompt.max_output_tokens)
@@ -284,7 +279,7 @@ class ModelCall:
                 now=now,
                 basis=tx.payload_put(encode_basis(prompt.system, prompt.tools)),
             )
-        return replace(prompt, max_output_tokens=output)
+        return output
 
     def hear(self, text: str, process: Process | None, deliver: Deliver | None) -> None:
         """Take a piece of the answer, and show it to whoever follows the process."""

@@ -23,6 +23,7 @@ from aos_mcp.testing.clock import FakeClock
 from aos_mcp.testing.devices import RecordingSandbox
 from aos_mcp.testing.kernels import kernel_on
 from aos_mcp.testing.model import ScriptedModel, ScriptedModels, calls, says
+from tests.kernel.seats import seated
 from tests.kernel.stage import DEADLINE_S, ended, until
 
 MODEL = "one/model"
@@ -72,7 +73,7 @@ async def test_of_any_crowd_each_call_ends_once_and_never_more_than_the_window_a
             with anyio.CancelScope() as scopes[number]:
                 try:
                     for _ in range(tries + 1):
-                        async with admission.seat(MODEL, demand(number)) as seat:
+                        async with seated(admission, MODEL, demand(number)) as seat:
                             on_the_wire.add(number)
                             assert len(on_the_wire) <= min(PLACES, int(admission.lane(MODEL).window))
                             try:
@@ -112,7 +113,7 @@ async def test_a_parked_lane_wakes_at_its_hour_and_not_before() -> None:
     async with admitting(clock) as admission:
 
         async def call() -> None:
-            async with admission.seat(MODEL, demand()) as seat:
+            async with seated(admission, MODEL, demand()) as seat:
                 went.append(clock.now())
                 seat.completion = ANSWER
 
@@ -135,11 +136,11 @@ async def test_a_lane_left_alone_is_tried_by_one_call_and_the_others_follow_its_
 
     async with admitting(clock, places=BREAKER_FAILURES) as admission:
         for _ in range(BREAKER_FAILURES):
-            async with admission.seat(MODEL, demand()) as seat:
+            async with seated(admission, MODEL, demand()) as seat:
                 seat.error = fault(ModelFault.TRANSPORT)
 
         async def call() -> None:
-            async with admission.seat(MODEL, demand()) as seat:
+            async with seated(admission, MODEL, demand()) as seat:
                 under_way.append(anyio.Event())
                 await under_way[-1].wait()
                 seat.completion = ANSWER
@@ -182,7 +183,7 @@ async def test_models_that_are_limited_each_by_itself_have_lanes_of_their_own() 
     admission = Admission({"one": own}, clock, slice_tokens=64)
     admission.park(MODEL, clock.now() + 60)
     assert admission.is_blocked(MODEL)
-    async with admission.seat("one/other", demand()) as seat:
+    async with seated(admission, "one/other", demand()) as seat:
         seat.completion = ANSWER
     assert sorted(admission.lanes()) == [MODEL, "one/other"]
 

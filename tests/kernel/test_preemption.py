@@ -23,6 +23,7 @@ from aos_mcp.ports import Deliver, LanguageModel, Metered
 from aos_mcp.testing.clock import FakeClock
 from aos_mcp.testing.kernels import TestKernel, kernel_on
 from aos_mcp.testing.model import PRICE
+from tests.kernel.seats import seated
 from tests.kernel.stage import DEADLINE_S, ended, until
 
 NAME = "slow/typist"
@@ -349,12 +350,12 @@ async def test_as_many_give_way_as_wait_and_no_more() -> None:
     urgent = Demand(order=(0.0, NOW), input_tokens=1, output_tokens=1)
 
     async def wait() -> None:
-        async with admission.seat(NAME, urgent):
+        async with seated(admission, NAME, urgent):
             raise AssertionError("no place becomes free in this test")
 
     async with AsyncExitStack() as calls_under_way, anyio.create_task_group() as group:
         for number in range(3):
-            await calls_under_way.enter_async_context(admission.seat(NAME, batch))
+            await calls_under_way.enter_async_context(seated(admission, NAME, batch))
             one = under_way(cut=lambda number=number: cut.append(number))
             calls_under_way.enter_context(admission.under_way(NAME, one))
         admission.consider(NAME)

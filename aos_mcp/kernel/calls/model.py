@@ -154,9 +154,11 @@ async def _takers(call: Call, chain: Sequence[str], prompt: Prompt) -> list[str]
 
     The first one then says why. One that could only refuse is no reason not to wait for another.
     """
+    if len(chain) == 1:
+        return list(chain)
     kinds = {attachment.kind for attachment in prompt.attachments}
     asked = {field for field in HELD_TO if getattr(prompt, field)}
-    if len(chain) == 1 or not (kinds or asked or prompt.continuing):
+    if not (kinds or asked or prompt.continuing):
         return list(chain)
     known = {name: await call.machine.models.resolve(name).describe() for name in chain}
     takers = [
