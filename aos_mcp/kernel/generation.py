@@ -107,7 +107,8 @@ class Generation:
             at = process.position
             begun = await machine.store.read(lambda tx: broken_off(tx, pid, info.name, at))
         while True:
-            self._call = self._make(times=begun.times, written=begun.tokens)
+            if begun.times or begun.tokens:
+                self._call = self._make(times=begun.times, written=begun.tokens)
             try:
                 completion = await self._call.run(_from(prompt, begun), process=process, deliver=deliver)
             except Preempted as cut:
@@ -118,6 +119,8 @@ class Generation:
                 begun = replace(begun, times=self._call.times + 1)
                 machine.metrics.preemptions.labels(info.name, "kept" if kept else "written again").inc()
                 continue
+            if begun == Begun():
+                return completion
             whole = replace(completion.reply, text=begun.text + completion.reply.text)
             return replace(completion, reply=whole, usage=self._before + completion.usage)
 

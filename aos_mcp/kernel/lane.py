@@ -327,10 +327,10 @@ class Lane:
         at = now
         for name, bucket in self.buckets.items():
             bucket.refill(now)
-            at = max(at, bucket.admits_at(self._need(ticket, name), now))
+            at = max(at, bucket.admits_at(self._needs(ticket)[name], now))
         return at
 
-    def _need(self, ticket: Ticket, name: str) -> float:
+    def _needs(self, ticket: Ticket) -> dict[str, float]:
         most, usual = ticket.output_tokens_max, self._usual_output
         output = most if usual is None else min(most, usual)
         return {
@@ -338,12 +338,12 @@ class Lane:
             "input_tokens": ticket.input_tokens,
             "output_tokens": output,
             "tokens": ticket.input_tokens + output,
-        }[name]
+        }
 
     def _reserve(self, ticket: Ticket, now: float) -> None:
         ticket.sent_at = now
         ticket.probe = self.breaker.state is BreakerState.HALF_OPEN
-        ticket.needed = {name: self._need(ticket, name) for name in BUCKETS}
+        ticket.needed = self._needs(ticket)
         ticket.reserved = {name: ticket.needed[name] for name in self.buckets}
         for name, amount in ticket.reserved.items():
             self.buckets[name].level -= amount

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -236,3 +237,19 @@ schemas = st.recursive(
 @given(schemas)
 def test_a_schema_without_patterns_stays_as_it_is(schema: dict[str, object]) -> None:
     assert without_patterns(schema) == schema  # type: ignore[arg-type]
+
+
+async def test_a_call_leaves_nothing_for_the_collector_of_cycles_which_therefore_looks_seldom(tmp_path: Path) -> None:
+    async with kernel_on(tmp_path, ScriptedModels(ScriptedModel(NAME, (says("x"),) * 40))) as k:
+        with anyio.fail_after(DEADLINE_S):
+            for _ in range(20):  # what is made once is made by now
+                await k.call("complete", prompt="who?")
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(20):
+                    await k.call("complete", prompt="who?")
+                left = gc.collect()
+            finally:
+                gc.enable()
+    assert left < 20, "less than one object a call"
