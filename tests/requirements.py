@@ -301,7 +301,7 @@ REQUIREMENTS: tuple[Requirement, ...] = (
          "Requests and tokens per minute, learned from headers; AIMD; Retry-After parks the lane; circuit breaker.",
          LANE + "under_any_load_each_call_goes_once_the_window_holds_and_nobody_idles",
          LANE + "a_refusal_narrows_the_window_once_for_all_that_were_on_the_wire_together",
-         LANE + "a_window_doubles_with_each_round_of_answers_and_an_idle_lane_does_not_grow",
+         LANE + "a_window_grows_by_half_with_each_round_of_answers_and_an_idle_lane_does_not",
          LANE + "a_limit_that_nobody_told_is_found_and_held_with_few_refusals",
          LANE + "a_limit_that_was_raised_is_found_again",
          LANE + "headers_of_a_long_call_count_the_short_ones_that_came_and_went_meanwhile",

@@ -1,7 +1,7 @@
 """A lane: how many calls one key group gets at once, when, and in which order. A state machine without a clock.
 
 A key group is what a provider limits together: one provider with one key. Four things bound a lane. The *window* is the
-number of calls in flight: doubled until the first refusal, then held where the provider still answers and tried one
+number of calls in flight: half as many again until the first refusal, then held where the provider still answers and tried one
 wider now and then; cut by a part where the limit is of another kind. *Buckets* hold requests and tokens a minute,
 reserved before a call and settled after. A provider that says "wait" *parks* the lane, not the agents. A *breaker*
 leaves a provider alone that fails without a word, and tries it again with one call.
@@ -26,7 +26,9 @@ from aos_mcp.abi.completion import RateLimits
 from aos_mcp.abi.errors import ModelFault
 
 WINDOW_START = 8
-"""Calls in flight at one provider unless aos.toml says otherwise; each answer widens that by one until a refusal."""
+"""Calls in flight at one provider unless aos.toml says otherwise."""
+STEEP = 0.5
+"""What each answer adds until the first refusal: half as many again go at once, and at most so many are refused."""
 WINDOW_MAX = 512
 WINDOW_CUT = 0.7
 """What is left of the window after a refusal; of those that were on the wire together only the first cuts it."""
@@ -248,12 +250,12 @@ class Lane:
         self._heard(ticket, limits, now)
 
     def _widen(self) -> None:
-        """Take one more answer into the window: it doubles at first, later it grows by one for a window of answers."""
+        """Take one more answer into the window: it grows by half at first, later by one for a window of answers."""
         if self._hold > 0:
             self._hold -= 1
             grown = 1.0 if self._hold == 0 else 0.0
         else:
-            grown = 1.0 if self._steep else 1 / self.window
+            grown = STEEP if self._steep else 1 / self.window
         self.window = min(self.window_max, self.window + grown)
 
     def _narrow(self, ticket: Ticket, fault: ModelFault, now: float) -> None:

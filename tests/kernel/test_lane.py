@@ -16,6 +16,7 @@ from aos_mcp.kernel.lane import (
     BREAKER_S,
     MINUTE_S,
     OVERDUE_SHARE,
+    STEEP,
     WINDOW_CUT,
     WINDOW_START,
     BreakerState,
@@ -64,7 +65,7 @@ def answered(lane: Lane, tickets: list[Ticket], now: float) -> None:
         lane.succeeded(each, now, (1, 1), None)
 
 
-def test_a_window_doubles_with_each_round_of_answers_and_an_idle_lane_does_not_grow() -> None:
+def test_a_window_grows_by_half_with_each_round_of_answers_and_an_idle_lane_does_not() -> None:
     lane = Lane(LaneLimits(), NOW)
     for number in range(200):
         (alone,) = offered(lane, number)
@@ -76,7 +77,7 @@ def test_a_window_doubles_with_each_round_of_answers_and_an_idle_lane_does_not_g
     for each in first:
         answered(lane, [each], NOW + 301)
         lane.admit(NOW + 301)
-    assert len(lane.in_flight) == 2 * len(first) == 2 * WINDOW_START
+    assert len(lane.in_flight) == (1 + STEEP) * len(first) == (1 + STEEP) * WINDOW_START
 
 
 def refused_at(lane: Lane, limit: int, rounds: range) -> int:
