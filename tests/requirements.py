@@ -22,6 +22,7 @@ LIMITS = "tests/kernel/test_limits.py::test_"
 WORDS = "tests/kernel/test_messages.py::test_"
 PREEMPTION = "tests/kernel/test_preemption.py::test_"
 LANE = "tests/kernel/test_lane.py::test_"
+PACE = "tests/kernel/test_pace.py::test_"
 ADMISSION = "tests/kernel/test_admission.py::test_"
 CROWD = "tests/kernel/test_budget_crowd.py::test_"
 FALLBACK = "tests/kernel/test_fallback.py::test_"
@@ -304,6 +305,9 @@ REQUIREMENTS: tuple[Requirement, ...] = (
          LANE + "a_window_grows_by_half_with_each_round_of_answers_and_an_idle_lane_does_not",
          LANE + "a_limit_that_nobody_told_is_found_and_held_with_few_refusals",
          LANE + "a_limit_that_was_raised_is_found_again",
+         PACE + "a_limit_of_calls_a_minute_that_nobody_told_is_found_and_kept",
+         PACE + "a_pace_that_was_found_is_tried_faster_when_it_goes_well",
+         PACE + "what_a_provider_tells_goes_before_what_was_found",
          LANE + "headers_of_a_long_call_count_the_short_ones_that_came_and_went_meanwhile",
          LANE + "a_providers_headers_are_the_truth_less_what_went_since",
          LANE + "tokens_are_reserved_before_and_settled_after",

@@ -1,10 +1,11 @@
 """A lane: how many calls one key group gets at once, when, and in which order. A state machine without a clock.
 
 A key group is what a provider limits together: one provider with one key. Four things bound a lane. The *window* is the
-number of calls in flight: half as many again until the first refusal, then held where the provider still answers and tried one
-wider now and then; cut by a part where the limit is of another kind. *Buckets* hold requests and tokens a minute,
-reserved before a call and settled after. A provider that says "wait" *parks* the lane, not the agents. A *breaker*
-leaves a provider alone that fails without a word, and tries it again with one call.
+number of calls in flight: half as many again until the first refusal, then held where the provider still answers and
+tried one wider now and then; cut by a part where the limit is of another kind. *Buckets* hold requests and tokens a
+minute, reserved before a call and settled after; where nobody tells them, requests are found (`kernel.pace`). A provider
+that says "wait" *parks* the lane, not the agents. A *breaker* leaves a provider alone that fails without a word, and
+tries it again with one call.
 
 Whoever may go, goes, in the order of `Ticket.order`; nothing waits for a batch to fill. One call in `OVERDUE_SHARE` may
 be one that waits beyond its `due_at`, so that nothing waits for ever behind what is better. The same code runs under
@@ -24,6 +25,7 @@ from typing import Any
 
 from aos_mcp.abi.completion import RateLimits
 from aos_mcp.abi.errors import ModelFault
+from aos_mcp.kernel.pace import Pace
 
 WINDOW_START = 8
 """Calls in flight at one provider unless aos.toml says otherwise."""
@@ -36,6 +38,8 @@ HOLD, HOLD_MAX = 64, 1_024
 """Answers that must come before a window that was found is tried wider; twice as many each time that is refused."""
 NEAR = 1.5
 """A limit that is so near to the window is one of places."""
+FEWER = 0.9
+"""A call that is refused beside so much fewer than were served before was refused for another reason."""
 MINUTE_S = 60.0
 BREAKER_FAILURES = 5
 """Calls in a row that a provider failed without an answer, until it is left alone."""
@@ -78,6 +82,8 @@ class Ticket:
     """What it was taken for when it went, also where no bucket was known yet."""
     spent: dict[str, float] = field(default_factory=dict)
     """What the lane had spent by then, this call included."""
+    beside: int = 0
+    """How many others were on the wire when it went."""
     probe: bool = False
 
 
@@ -99,6 +105,10 @@ class Bucket:
         """Return when `amount` can be taken. One that is larger than the bucket goes when the bucket is full."""
         wanted = min(amount, self.per_min)
         return now if self.level >= wanted else now + (wanted - self.level) * MINUTE_S / self.per_min
+
+    def empty_until(self, when: float) -> None:
+        """Hold nothing, and save nothing up before `when`."""
+        self.level, self._at = 0.0, when
 
     def heard(self, per_min: float, left: float) -> None:
         """Take a provider's word for what there is."""
@@ -164,6 +174,11 @@ class Lane:
         """Before the last refusals, what they may narrow it to at most, and what they did."""
         self._hold, self._hold_next = 0, HOLD
         """Answers until the window is tried wider, and until it is after the next refusal."""
+        self._left, self._full = 0, 0
+        """Calls that went on at the last refusal, and the most that did at any of the last minute."""
+        self._pace = Pace()
+        self._found: Bucket | None = None
+        """Requests a minute that nobody told, while that is what bounds it."""
         self._spent = dict.fromkeys(BUCKETS, 0.0)
         """Since the lane was made; calls that are over count as what they used."""
         self._outputs: deque[int] = deque(maxlen=OUTPUT_SAMPLES)
@@ -225,6 +240,8 @@ class Lane:
         """Settle a call that was answered. `used`: the input and output tokens that were billed as fresh."""
         self._end(ticket, now, {"requests": 1, "input_tokens": used[0], "output_tokens": used[1], "tokens": sum(used)})
         self.breaker.succeeded()
+        if self._found is not None and self._waiting:
+            self._found.per_min *= self._pace.faster(now)
         self._outputs.append(used[1])
         if self.buckets and len(self._outputs) >= OUTPUT_SAMPLES_MIN:
             self._usual_output = sorted(self._outputs)[len(self._outputs) * 9 // 10]
@@ -240,7 +257,7 @@ class Lane:
         # What a provider refused it did not count as tokens; the request it did.
         self._end(ticket, now, {"requests": 1, "input_tokens": 0, "output_tokens": 0, "tokens": 0})
         if fault in CROWDED:
-            self._narrow(ticket, fault, now)
+            self._narrow(ticket, fault, now, retry_at or now)
         if fault in DOWN:
             self.breaker.failed(now)
         else:
@@ -258,24 +275,41 @@ class Lane:
             grown = STEEP if self._steep else 1 / self.window
         self.window = min(self.window_max, self.window + grown)
 
-    def _narrow(self, ticket: Ticket, fault: ModelFault, now: float) -> None:
+    def _narrow(self, ticket: Ticket, fault: ModelFault, now: float, back_at: float) -> None:
         """Take a refusal into the window.
 
         By one at least, and by a part at most for all calls that were on the wire together: down to what is left on the
         wire when their refusals are in, which is about what the provider has places for. Where that is near the window,
-        the limit is found, and the window holds before it is tried wider. Where not, the limit is of another kind.
+        the limit is found, and the window holds before it is tried wider. Where not, the limit is of another kind. One
+        that refuses a call beside much fewer than it served before counts them by the minute.
         """
-        if (ticket.sent_at or 0.0) > self._cut_at:
+        sent_at = ticket.sent_at or 0.0
+        if sent_at > self._cut_at:
             failed_probe = not self._steep and self._held < self.window <= self._held + NEAR
             self._hold_next = min(HOLD_MAX, 2 * self._hold_next) if failed_probe else HOLD
+            self._full = max(self._left, self._full if now - self._cut_at < MINUTE_S else 0)
             self._hold, self._steep, self._cut_at = self._hold_next, False, now
             self._least, self._was = max(1.0, self.window * WINDOW_CUT), self.window
             self.window = max(self._least, self.window - 1)
         overloaded = fault is ModelFault.OVERLOAD
-        left = self._least if overloaded else float(len(self.in_flight))
+        self._left = len(self.in_flight)
+        left = self._least if overloaded else float(self._left)
         self._held = self.window = max(self._least, min(self.window, left))
         if overloaded or self.window < self._was - NEAR:
             self._hold = 0
+        if not overloaded and (self._found is not None or ticket.beside < FEWER * self._full):
+            self._slow_down(sent_at, now, back_at)
+
+    def _slow_down(self, sent_at: float, now: float, back_at: float) -> None:
+        """Take a refusal for one of too many calls a minute, where nothing else was told."""
+        if self.buckets.get("requests", self._found) is not self._found:
+            return
+        per_min = self._pace.refused(sent_at, now)
+        if per_min is not None:
+            self.buckets["requests"] = self._found = Bucket(per_min, now)
+        if self._found is not None:
+            self._found.empty_until(back_at)
+            self.window = self._was  # the pace bounds it, not the width
 
     def abandoned(self, ticket: Ticket, now: float) -> None:
         """Settle a call that was cut by its own caller: it says nothing of the provider."""
@@ -344,6 +378,7 @@ class Lane:
 
     def _reserve(self, ticket: Ticket, now: float) -> None:
         ticket.sent_at = now
+        self._pace.went(now)
         ticket.probe = self.breaker.state is BreakerState.HALF_OPEN
         ticket.needed = self._needs(ticket)
         ticket.reserved = {name: ticket.needed[name] for name in self.buckets}
@@ -352,6 +387,7 @@ class Lane:
         for name, amount in ticket.needed.items():
             self._spent[name] += amount
         ticket.spent = dict(self._spent)
+        ticket.beside = len(self.in_flight)
         self.in_flight.add(ticket)
 
     def _end(self, ticket: Ticket, now: float, used: dict[str, float]) -> None:
@@ -376,6 +412,9 @@ class Lane:
             limit, left = getattr(limits, f"{name}_limit"), getattr(limits, f"{name}_left")
             if not limit or left is None:
                 continue
+            if name == "requests" and self._found is not None:
+                del self.buckets[name]
+                self._found = None
             bucket = self.buckets.setdefault(name, Bucket(limit, now))
             per_min = min(bucket.per_min, float(limit)) if name in self._told else float(limit)
             bucket.refill(now)
