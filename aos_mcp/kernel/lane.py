@@ -3,9 +3,9 @@
 A key group is what a provider limits together: one provider with one key. Four things bound a lane. The *window* is the
 number of calls in flight: half as many again until the first refusal, then held where the provider still answers and
 tried one wider now and then; cut by a part where the limit is of another kind. *Buckets* hold requests and tokens a
-minute, reserved before a call and settled after; where nobody tells them, requests are found (`kernel.pace`). A provider
-that says "wait" *parks* the lane, not the agents. A *breaker* leaves a provider alone that fails without a word, and
-tries it again with one call.
+minute, reserved before a call and settled after; where nobody tells them, requests are found (`kernel.pace`). A
+provider that says "wait" *parks* the lane, not the agents. A *breaker* leaves a provider alone that fails without a
+word, and tries it again with one call.
 
 Whoever may go, goes, in the order of `Ticket.order`; nothing waits for a batch to fill. One call in `OVERDUE_SHARE` may
 be one that waits beyond its `due_at`, so that nothing waits for ever behind what is better. The same code runs under
