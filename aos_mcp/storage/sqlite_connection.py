@@ -106,6 +106,8 @@ class SqliteConnection:
         self._queries = queries
         self._query_only = query_only
         self._flushing = False
+        self._doubtful = False
+        """A commit failed: of the log, what was thought to be on its way to the medium may never get there."""
         with _translation("open"):
             self._db = sqlite3.connect(
                 path,
@@ -161,8 +163,16 @@ class SqliteConnection:
             self.all(name, {})
 
     def begin_write(self, *, flush: bool) -> None:
-        """Take the write lock. With `flush`, the commit waits until the bytes are on the medium."""
+        """Take the write lock. With `flush`, the commit waits until the bytes are on the medium.
+
+        After a commit that failed, the log is begun anew first. A system that could not write a page forgets that it
+        had to: what is flushed later into the same log could stand behind a hole, and be lost with a power cut.
+        """
         self.rollback()
+        if self._doubtful:
+            if self.all("log_truncate", {})[0]["busy"]:
+                raise DeviceFailed(*_DEVICE[sqlite3.SQLITE_BUSY])
+            self._doubtful = False
         if flush != self._flushing:
             self._control("connection_flush" if flush else "connection_no_flush")
             self._flushing = flush
@@ -170,7 +180,9 @@ class SqliteConnection:
 
     def commit(self) -> None:
         """Commit the transaction."""
+        self._doubtful = True
         self._control("commit")
+        self._doubtful = False
 
     def rollback(self) -> None:
         """Undo the transaction, if there is one: after a failure of the device SQLite may have undone it by itself."""

@@ -21,7 +21,9 @@ from aos_mcp.abi.journal import StepState
 from aos_mcp.abi.limits import STORE_GROUP_MAX, STORE_READERS
 from aos_mcp.abi.page import PageKind
 from aos_mcp.ports import Transaction
+from aos_mcp.storage.connection import DeviceFailed
 from aos_mcp.storage.sqlite import open_sqlite
+from aos_mcp.storage.sqlite_connection import SqliteConnection
 from aos_mcp.testing.clock import FakeClock
 from aos_mcp.testing.store_record_checks import OpenStore, refused
 from aos_mcp.testing.store_samples import a_head, a_page, a_process, a_record, a_step, an_entry
@@ -35,6 +37,34 @@ GROWTH_MAX = 1.5
 def _database(path: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         yield database
+
+
+class FailsToCommit(SqliteConnection):
+    """A connection whose device fails at the next commit, once it is told to."""
+
+    fails = False
+
+    def _control(self, name: str) -> None:
+        if name == "commit" and FailsToCommit.fails:
+            FailsToCommit.fails = False
+            raise DeviceFailed("It did not reach the medium.", "Try again.")
+        super()._control(name)
+
+
+async def test_after_a_commit_that_failed_the_log_is_begun_anew_so_that_nothing_stands_behind_a_hole(
+    path: Path, tmp_path: Path
+) -> None:
+    async with open_sqlite(path, FakeClock(), connect=FailsToCommit) as store:
+        await store.write(lambda tx: tx.fact_put("a", "before"))
+        FailsToCommit.fails = True
+        with refused(Unavailable):
+            await store.write(lambda tx: tx.fact_put("b", "never"), flush=True)
+        await store.write(lambda tx: tx.fact_put("c", "after"), flush=True)
+        copy = tmp_path / "without-its-log.db"
+        copy.write_bytes(path.read_bytes())
+        assert await store.read(lambda tx: [tx.fact_get(name) for name in "abc"]) == ["before", None, "after"]
+    with _database(copy) as database:
+        assert database.execute("SELECT name, value FROM fact").fetchall() == [("a", "before")]
 
 
 async def test_the_file_and_its_directory_are_for_their_user_alone(path: Path, open_store: OpenStore) -> None:
