@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator
@@ -54,14 +55,14 @@ class FailsToCommit(SqliteConnection):
 async def test_after_a_commit_that_failed_the_log_is_begun_anew_so_that_nothing_stands_behind_a_hole(
     path: Path, tmp_path: Path
 ) -> None:
+    copy = tmp_path / "without-its-log.db"
     async with open_sqlite(path, FakeClock(), connect=FailsToCommit) as store:
         await store.write(lambda tx: tx.fact_put("a", "before"))
         FailsToCommit.fails = True
         with refused(Unavailable):
             await store.write(lambda tx: tx.fact_put("b", "never"), flush=True)
         await store.write(lambda tx: tx.fact_put("c", "after"), flush=True)
-        copy = tmp_path / "without-its-log.db"
-        copy.write_bytes(path.read_bytes())
+        await anyio.to_thread.run_sync(shutil.copyfile, path, copy)
         assert await store.read(lambda tx: [tx.fact_get(name) for name in "abc"]) == ["before", None, "after"]
     with _database(copy) as database:
         assert database.execute("SELECT name, value FROM fact").fetchall() == [("a", "before")]
