@@ -47,7 +47,8 @@ HELLO_S = 10.0  # A shim says who it is at once.
 PATH_CHARS_MAX = 4_096  # As the system has it.
 IDLE_LOOK_S = 15.0  # How often the daemon looks whether anybody still needs it.
 CLAIM_STEP_S = 0.05
-LINGER_S = 10.0  # How long a daemon whose kernel did not start tells its clients why.
+LINGER_S = 10.0  # How long a daemon whose kernel did not start tells its clients why,
+ARRIVE_S = 2.0  # and waits for the first of them: whoever started it is on the way.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,7 +277,7 @@ class _Daemon:
         self._surface = surface
         self._stop = anyio.Event()
         self._connections = 0
-        self._left = anyio.Event()
+        self._came, self._left = anyio.Event(), anyio.Event()
 
     async def run(self, endpoint: Endpoint | None, gateway: Endpoint | None) -> None:
         """Listen, then start the kernel, then serve until told to end."""
@@ -340,6 +341,7 @@ class _Daemon:
 
     async def _serve_connection(self, stream: SocketStream) -> None:
         self._connections += 1
+        self._came.set()
         try:
             async with stream:
                 if _peer_uid(stream) == os.getuid() and self._connections <= limits.CONNECTIONS_MAX:
@@ -399,7 +401,9 @@ class _Daemon:
                 await self._stop.wait()
 
     async def _linger(self) -> None:
-        """Let whoever is connected learn why the kernel did not start."""
+        """Let whoever is connected, or about to be, learn why the kernel did not start."""
+        with anyio.move_on_after(ARRIVE_S):
+            await self._came.wait()
         with anyio.move_on_after(LINGER_S):
             while self._connections:
                 self._left = anyio.Event()
