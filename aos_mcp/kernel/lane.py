@@ -281,10 +281,12 @@ class Lane:
         By one at least, and by a part at most for all calls that were on the wire together: down to what is left on the
         wire when their refusals are in, which is about what the provider has places for. Where that is near the window,
         the limit is found, and the window holds before it is tried wider. Where not, the limit is of another kind. One
-        that refuses a call beside much fewer than it served before counts them by the minute.
+        that refuses a call beside much fewer than it served before counts them by the minute. A provider that is
+        overloaded takes the whole part, unless it told so to one call alone.
         """
         sent_at = ticket.sent_at or 0.0
-        if sent_at > self._cut_at:
+        alone = sent_at > self._cut_at
+        if alone:
             failed_probe = not self._steep and self._held < self.window <= self._held + NEAR
             self._hold_next = min(HOLD_MAX, 2 * self._hold_next) if failed_probe else HOLD
             self._full = max(self._left, self._full if now - self._cut_at < MINUTE_S else 0)
@@ -293,7 +295,7 @@ class Lane:
             self.window = max(self._least, self.window - 1)
         overloaded = fault is ModelFault.OVERLOAD
         self._left = len(self.in_flight)
-        left = self._least if overloaded else float(self._left)
+        left = (self.window if alone else self._least) if overloaded else float(self._left)
         self._held = self.window = max(self._least, min(self.window, left))
         if overloaded or self.window < self._was - NEAR:
             self._hold = 0
