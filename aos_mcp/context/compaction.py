@@ -34,9 +34,9 @@ from aos_mcp.context.uses import busiest_first
 LEFT_WHY = "compaction"
 
 # A cut that nothing forces is made only where it pays. These bound how sure one must be.
-SMALL_LOG_TOKENS = 30_000  # Below it there is too little to gain: most sessions end before a first cut has paid.
-SMALL_LATER_TOKENS = 8_000  # After a first cut the session is known to be long.
-TURNS_BETWEEN_CUTS = 12
+SMALL_LOG_TOKENS = 16_000  # Below it there is too little to gain: most sessions end before a first cut has paid.
+SMALL_LATER_TOKENS = 4_000  # After a first cut the session is known to be long.
+TURNS_BETWEEN_CUTS = 8
 
 # Thrashing: what left is asked for again at once, and again.
 THRASH_TURNS = 20  # Seen over the last so many turns;

@@ -31,7 +31,6 @@ FAULT_OUTPUT_TOKENS = 60  # What a model writes to ask for a page back.
 CUTS_TRIED = 32  # Places for the first hole that are compared when room is needed; more would not change the bill.
 MARK_DISTANCE_TOKENS = 8_192  # A cut is felt back to the last cache mark; these stand about so far apart.
 
-RENT_PART = 0.7  # A cut is due when reading what it takes out has cost so much of what the cut costs.
 HORIZON_PART = 0.25  # A session that has lasted for n turns is taken to last for this part of n more,
 HORIZON_TURNS_MAX = 40  # and no promise is believed for longer.
 
@@ -251,7 +250,8 @@ def paying(found: Sequence[Candidate], demand: Demand) -> Sequence[Candidate]:
     """Return the batch with the largest gain over leaving everything where it is; none where nothing gains, or yet.
 
     A cut that pays in the end may pay more a little later. It is made once reading what it takes out has cost, since
-    the last cut, what the cut itself costs: whatever comes then, it was not twice as dear as the best moment.
+    the last cut, what the cut itself costs: whatever comes then, it was not twice as dear as the best moment. With a
+    cold cache there is nothing to wait for.
     """
     best, start, gained = 0.0, 0, 0.0
     gaining: list[Candidate] = []
@@ -264,7 +264,17 @@ def paying(found: Sequence[Candidate], demand: Demand) -> Sequence[Candidate]:
         if gained - _rewritten(found[place], demand) > best:
             best, start = gained - _rewritten(found[place], demand), len(gaining)
     batch = gaining[:start]
-    return batch if batch and _rent(batch, demand) >= RENT_PART * _rewritten(batch[-1], demand) else ()
+    return batch if batch and (demand.cold or _rent(batch, demand) >= _toll(batch, demand)) else ()
+
+
+def _toll(batch: Sequence[Candidate], demand: Demand) -> float:
+    """Return what a cut costs, its first hole last in the batch: what stays behind it is written again, and the risk.
+
+    What leaves is not written again, so that a cut which leaves little behind it is cheap, however long the log was.
+    """
+    again = demand.prices.write - demand.prices.read
+    stays = _rewritten(batch[-1], demand) - again * sum(candidate.tokens for candidate in batch)
+    return stays + sum(_reckoned(candidate, demand)[1] for candidate in batch)
 
 
 def _rent(batch: Sequence[Candidate], demand: Demand) -> float:
@@ -294,23 +304,29 @@ def _rewritten(first: Candidate, demand: Demand) -> float:
 
 
 def _worth(candidate: Candidate, demand: Demand) -> float:
-    """Return what is saved if a group leaves that would be written again otherwise.
+    """Return what is saved if a group leaves that would be written again otherwise."""
+    again = demand.prices.write if demand.cold else demand.prices.write - demand.prices.read
+    read, risk = _reckoned(candidate, demand)
+    return again * candidate.tokens + read - risk
 
-    Saved: writing it, and reading it until it is asked for again. Paid: with the likelihood that it is, a request more
-    and its tokens at the tail; and the handle, or a search where that is cheaper. Of a small page a search shows all.
+
+def _reckoned(candidate: Candidate, demand: Demand) -> tuple[float, float]:
+    """Return what a group's leaving saves in reading it until it is asked for again, and what its leaving risks.
+
+    Paid is, with the likelihood that it is asked for, a request more and its tokens at the tail; and the handle, or a
+    search where that is cheaper. Of a small page a search shows all.
     """
-    prices = demand.prices
-    again = prices.write if demand.cold else prices.write - prices.read
+    prices, read, risk = demand.prices, 0.0, 0.0
     request = prices.read * demand.resident + prices.output * FAULT_OUTPUT_TOKENS + prices.round_trip
     search = request + prices.write * SEARCH_TOKENS
     keeping = prices.write + prices.read * demand.turns
-    worth = again * candidate.tokens
     for page in candidate.pages:
         asked, lain = demand.hazard.outlook(page, demand.turns)
-        worth += prices.read * page.tokens * lain - asked * (request + prices.write * page.tokens)
+        read += prices.read * page.tokens * lain
+        risk += asked * (request + prices.write * page.tokens)
         if page.tokens > WHOLE_TOKENS_MAX:
-            worth -= min(asked * search, keeping * handle_tokens(page))
-    return worth
+            risk += min(asked * search, keeping * handle_tokens(page))
+    return read, risk
 
 
 POLICIES: Mapping[str, Policy] = MappingProxyType({"cost": cost, "lru": lru, "fifo": fifo, "importance": importance})

@@ -81,7 +81,7 @@ def test_a_context_is_not_cut_again_for_some_turns_unless_its_cache_is_cold(cont
 
 def test_a_cold_cache_makes_a_cut_free_that_would_not_pay(context: Any) -> None:
     pages = session(context, 50)
-    prices = CachePrices(read=0.01)
+    prices = CachePrices(read=0.001)
     assert worthwhile_victims(pages, prices=prices) == ()
     assert worthwhile_victims(pages, prices=prices, cold=True) != ()
 
@@ -95,6 +95,27 @@ def test_the_dearer_reading_is_the_sooner_a_cut_pays(context: Any) -> None:
         return next((turns for turns, victims in zip(tried, cuts, strict=True) if victims), 999)
 
     assert first_cut(CachePrices(read=0.5)) <= first_cut(CachePrices(read=0.1)) <= first_cut(CachePrices(read=0.025))
+
+
+def test_a_cut_waits_until_reading_has_cost_what_the_cut_costs_and_no_longer(new_context: Any) -> None:
+    cheap = CachePrices(read=0.001)
+    assert worthwhile_victims(session(new_context(), 50), prices=CachePrices(read=0.1)) != ()
+    assert worthwhile_victims(session(new_context(), 50), prices=cheap) == ()
+    assert worthwhile_victims(session(new_context(), 400), prices=cheap) != ()
+
+
+def test_a_log_of_which_nothing_stays_is_cut_though_it_is_long(context: Any) -> None:
+    kept = [context.add(PageKind.NOTE, "kept", tokens=1_000) for _ in range(40)]
+    pages = session(context, 40)
+    for page in kept:
+        pages[page.position] = replace(page, pinned=True)
+    behind = worthwhile_victims(pages, prices=CachePrices(read=0.01))
+    in_front = worthwhile_victims(
+        [*pages[:1], *pages[41:], *(replace(page, position=page.position + 200) for page in pages[1:41])],
+        prices=CachePrices(read=0.01),
+    )
+    assert behind != ()
+    assert in_front == (), "what is kept stands behind the hole, and would be written again"
 
 
 def test_what_is_used_again_and_again_stays_when_its_neighbours_leave(context: Any) -> None:
