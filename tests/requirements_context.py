@@ -44,6 +44,16 @@ CONTEXT: tuple[Requirement, ...] = (
         VICTIMS + "lru_takes_what_was_not_used_for_longest",
     ),
     kept(
+        "cut-when-due",
+        "6 context",
+        "What nothing forces out leaves once reading it has cost what the cut costs, and at once where the cut is free.",
+        CUTS + "a_cut_waits_until_reading_has_cost_what_the_cut_costs_and_no_longer",
+        CUTS + "a_log_of_which_nothing_stays_is_cut_though_it_is_long",
+        CUTS + "the_dearer_reading_is_the_sooner_a_cut_pays",
+        CUTS + "a_cold_cache_makes_a_cut_free_that_would_not_pay",
+        "tests/kernel/test_compaction.py::test_pages_leave_a_roomy_window_where_it_pays_and_the_prefix_is_stable_in_between",
+    ),
+    kept(
         "small-never",
         "6 context",
         "Small contexts are never paged.",
