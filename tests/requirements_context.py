@@ -46,7 +46,7 @@ CONTEXT: tuple[Requirement, ...] = (
     kept(
         "cut-when-due",
         "6 context",
-        "What nothing forces out leaves once reading it has cost what the cut costs, and at once where the cut is free.",
+        "What nothing forces out leaves once reading it has cost what the cut costs; at once where the cut is free.",
         CUTS + "a_cut_waits_until_reading_has_cost_what_the_cut_costs_and_no_longer",
         CUTS + "a_log_of_which_nothing_stays_is_cut_though_it_is_long",
         CUTS + "the_dearer_reading_is_the_sooner_a_cut_pays",
