@@ -25,12 +25,13 @@ from aos_mcp.testing.kernels import OWNER, TestKernel, kernel_on
 from aos_mcp.testing.model import Answer, ScriptedModel, ScriptedModels, calls, says
 from aos_mcp.testing.store_samples import a_page
 from tests.kernel.stage import DEADLINE_S, NAME, ended
-from tests.kernel.test_paging import TURNS, WINDOW, is_prefix, read_whole, reader, report
+from tests.kernel.test_paging import WINDOW, is_prefix, read_whole, reader, report
 
 SCRIBE = "other/scribe"
 ON = Settings.model_validate({"context": {"summary_model": SCRIBE}})
 OPERATOR = Caller(kind=CallerKind.OPERATOR, principal=OWNER)
-MANY = 3 * TURNS
+TURNS = 16  # Pages leave once.
+MANY = 72
 SECRET = "sk-proj-" + "Abc123" * 6
 
 
