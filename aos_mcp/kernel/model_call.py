@@ -235,7 +235,8 @@ class ModelCall:
         if not self._replayed:  # a recording counted some other prompt
             self._machine.margins.learn(tx, self._info, self.counted, used)
             counting.learn(tx, self._info, self.counted.plain, used)
-        self._finish(tx, StepState.DONE, encode_reply(reply))
+        if self.step is not None:
+            self._finish(tx, self.step, StepState.DONE, encode_reply(reply))
         tx.audit_stage(self._entry("ok", used))
         self._count(used)
 
@@ -341,7 +342,8 @@ class ModelCall:
         def work(tx: Transaction) -> None:
             budget.settle(tx, self._reservation, used)
             tx.process_note(Pid(self._account), wasted_tokens=wasted, preempted=outcome == "preempted")
-            self._finish(tx, StepState.FAILED, body)
+            if self.step is not None:
+                self._finish(tx, self.step, StepState.FAILED, body)
             tx.audit_stage(self._entry(outcome, used))
 
         await self._machine.store.write(work)
@@ -360,11 +362,11 @@ class ModelCall:
             detail=f"{used.prompt_tokens} in, {used.output_tokens} out, {used.microusd} microusd",
         )
 
-    def _finish(self, tx: Transaction, state: StepState, body: bytes) -> None:
+    def _finish(self, tx: Transaction, step: Step, state: StepState, body: bytes) -> None:
         """Finish the journal step, unless another kernel has the process now and has settled it."""
-        process = tx.process_get(self.step.pid) if self.step is not None else None
-        if self.step is not None and process is not None and process.fence == self.step.fence:
-            journal.finish(tx, self.step, state=state, result=body, now=self._machine.clock.now())
+        process = tx.process_get(step.pid)
+        if process is not None and process.fence == step.fence:
+            journal.finish(tx, step, state=state, result=body, now=self._machine.clock.now())
 
 
 @dataclass(frozen=True, slots=True)
