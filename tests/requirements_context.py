@@ -8,6 +8,8 @@ SUMS = "tests/kernel/test_summaries.py::test_"
 PAGING = "tests/kernel/test_paging.py::test_"
 LAYOUT = "tests/context/test_layout.py::test_"
 CUTS = "tests/context/test_compaction.py::test_"
+NEAR = "tests/context/test_nearness.py::test_"
+NEARLY = "tests/kernel/test_nearness.py::test_"
 VICTIMS = "tests/context/test_replacement.py::test_"
 COUNTED = "tests/kernel/test_counting.py::test_"
 ROWS = "tests/context/test_page_table.py::test_"
@@ -37,11 +39,23 @@ CONTEXT: tuple[Requirement, ...] = (
     kept(
         "victims",
         "6 context",
-        "Recency, importance, nearness to the task by its words, size and refetch cost decide.",
-        CUTS + "a_page_whose_title_shares_words_with_the_task_is_likelier_to_be_asked_for",
+        "Recency, importance, nearness to the task, size and refetch cost decide.",
+        NEAR + "of_equal_pages_the_nearer_to_the_task_stay",
         VICTIMS + "cost_keeps_what_matters_among_pages_of_one_place",
         VICTIMS + "cost_keeps_what_was_asked_for_again",
         VICTIMS + "lru_takes_what_was_not_used_for_longest",
+    ),
+    kept(
+        "nearness",
+        "6 context",
+        "How near a page is to the task is told by its vectors, by words where there are none; nothing waits for them.",
+        NEARLY + "pages_whose_vectors_are_unlike_the_task_leave_before_those_that_are_like_it",
+        NEARLY + "where_there_are_no_vectors_the_words_of_titles_decide_and_nothing_is_waited_for",
+        NEAR + "of_equal_pages_those_stay_whose_titles_share_words_with_the_task",
+        NEAR + "vectors_that_are_not_there_change_nothing",
+        NEAR + "the_same_pages_and_vectors_give_the_same_victims",
+        NEAR + "the_handles_of_what_is_nearer_to_the_task_are_listed",
+        NEAR + "a_nearer_page_is_thought_a_little_likelier_to_be_asked_for_and_never_much",
     ),
     kept(
         "cut-when-due",

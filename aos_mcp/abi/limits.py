@@ -99,6 +99,7 @@ EMBED_TEXTS = 16  # Texts in one call of the embedder, in the background.
 EMBED_REST_S = 60.0  # Between two tries of an embedder that failed.
 EMBED_LOOK_S = 60.0  # Between two looks at the store when nothing is heard.
 EMBED_QUIET_S = 0.5  # Pages come in bursts.
+VECTORS_COMPARED = 2_048  # Pages whose vectors a compaction reads: 3 MB for each part; of more, the newest.
 VECTOR_DROP = 1_000  # Vectors of a former model dropped in one unit: other writers come between.
 NOTE_LINKS_MAX = 16  # Of one note: more links tell nothing apart.
 NOTE_LINK_COSINE = 0.6  # Notes whose vectors are nearer are linked: about where all-MiniLM-L6-v2 sees one subject.

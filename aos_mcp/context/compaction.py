@@ -15,6 +15,7 @@ from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.page import STATIC_KINDS, Page, PageKind
 from aos_mcp.context.handle import handle_tokens
 from aos_mcp.context.hazard import Experience, Hazard
+from aos_mcp.context.nearness import UNKNOWN, Nearness
 from aos_mcp.context.page_table import PageTable, in_order, in_window, resident_tokens, worth_a_handle
 from aos_mcp.context.replacement import (
     FAULT_OUTPUT_TOKENS,
@@ -73,7 +74,7 @@ def compaction(
     window_tokens: int,
     high_water: float,
     low_water: float,
-    task_words: frozenset[str] = frozenset(),
+    near: Nearness = UNKNOWN,
     policy: str = "cost",
     prices: CachePrices = TYPICAL,
     experience: Experience | None = None,
@@ -89,7 +90,7 @@ def compaction(
             pages,
             target_tokens=int(window_tokens * low_water_mark(pages, low_water, high_water)),
             measured=thrash(pages) > 0,
-            task_words=task_words,
+            near=near,
             policy=policy,
             prices=prices,
             experience=experience,
@@ -97,13 +98,13 @@ def compaction(
         )
     if policy != "cost":
         return ()
-    return worthwhile_victims(pages, task_words=task_words, prices=prices, experience=experience, cold=cold)
+    return worthwhile_victims(pages, near=near, prices=prices, experience=experience, cold=cold)
 
 
 def worthwhile_victims(
     pages: Sequence[Page],
     *,
-    task_words: frozenset[str] = frozenset(),
+    near: Nearness = UNKNOWN,
     prices: CachePrices = TYPICAL,
     experience: Experience | None = None,
     cold: bool = False,
@@ -116,7 +117,7 @@ def worthwhile_victims(
     last_cut = max((page.left_at for page in pages if page.left_at is not None), default=None)
     if _log_tokens(pages) < (SMALL_LOG_TOKENS if last_cut is None else SMALL_LATER_TOKENS):
         return ()
-    hazard = Hazard(pages, task_words, experience)
+    hazard = Hazard(pages, near, experience)
     since = hazard.turns if last_cut is None else hazard.turns_since(last_cut)
     if last_cut is not None and not cold and since < TURNS_BETWEEN_CUTS:
         return ()
@@ -164,7 +165,7 @@ def compacted(
     victims: Sequence[PageId],
     *,
     now: float,
-    task_words: frozenset[str] = frozenset(),
+    near: Nearness = UNKNOWN,
     prices: CachePrices = TYPICAL,
     experience: Experience | None = None,
 ) -> list[Page]:
@@ -183,7 +184,7 @@ def compacted(
         else moved.get(page.page_id, page)
         for page in pages
     ]
-    shown = _worth_listing(after, gone, Hazard(pages, task_words, experience), prices)
+    shown = _worth_listing(after, gone, Hazard(pages, near, experience), prices)
     return [
         page if in_window(page) or page.listed == (page.page_id in shown) else replace(page, listed=not page.listed)
         for page in after

@@ -9,7 +9,6 @@ interest.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from math import exp
 
 from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.page import Page, PageKind
+from aos_mcp.context.nearness import UNKNOWN, Nearness
 
 AGES = (0.0, 5.0, 15.0, 40.0, 100.0, float("inf"))
 """Turns without use at which the likelihood of one changes."""
@@ -25,9 +25,9 @@ PRIOR = (0.06, 0.02, 0.005, 0.0015, 0.0006)
 PRIOR_REPLY_PART = 0.1  # What a model said itself is rarely asked for.
 PRIOR_TURNS = 40.0  # The prior weighs as much as so many turns on record; so does the kind against the class.
 OWN_USES = 6.0  # A page's own record weighs as much as its class's when it was used so often.
+NEAR_WEIGHT = 0.25  # By how much nearness to the task moves the estimate, as a logarithm: 0.78 to 1.28 times.
 PIN_HALF_TURNS = 8.0  # After so many turns a page that was asked for again is held half as firmly.
 
-_WORD = re.compile(r"[^\W_]{3,}")
 _Rates = tuple[float, ...]
 PageClass = tuple[PageKind, str]
 """The kind of a page and the tool it came from, with a plus where it was fetched back."""
@@ -79,11 +79,11 @@ class Hazard:
     def __init__(
         self,
         pages: Sequence[Page],
-        task_words: frozenset[str],
+        near: Nearness = UNKNOWN,
         experience: Experience | None = None,
     ) -> None:
         self._turn_at = sorted(page.created_at for page in pages if page.kind is PageKind.REPLY)
-        self._task_words = task_words
+        self._near = near
         self._rows = {page.page_id: page for page in pages}
         classes = self._record(pages, experience)
         kinds = {kind: _Record() for kind in PageKind}
@@ -137,7 +137,8 @@ class Hazard:
                 for rate, begin, end in zip(self._rates[self._class(page)], AGES, AGES[1:], strict=False)
             )
             oftener = (OWN_USES + page.uses) / (OWN_USES + page.uses * usual)
-        return oftener * (0.4 + 1.2 * page.importance) * (1.0 + 2.0 * self._near(page)) * (1.0 + page.faults)
+        near = exp(NEAR_WEIGHT * self._near.get(page.page_id, 0.0))
+        return oftener * (0.4 + 1.2 * page.importance) * near * (1.0 + page.faults)
 
     def _record(self, pages: Sequence[Page], experience: Experience | None) -> Mapping[PageClass, _Record]:
         """Count how long pages have lain; and their uses, as far as nobody saw them: each at the mean distance then."""
@@ -159,10 +160,6 @@ class Hazard:
 
     def _class(self, page: Page) -> PageClass:
         return page_class(page, self._rows)
-
-    def _near(self, page: Page) -> float:
-        words = frozenset(_WORD.findall(page.title.lower())) if self._task_words else frozenset()
-        return len(words & self._task_words) / len(words) if words else 0.0
 
 
 def page_class(page: Page, rows: Mapping[PageId, Page]) -> PageClass:

@@ -21,6 +21,7 @@ from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.page import STATIC_KINDS, Page, PageKind
 from aos_mcp.context.handle import handle_tokens
 from aos_mcp.context.hazard import Experience, Hazard
+from aos_mcp.context.nearness import UNKNOWN, Nearness
 from aos_mcp.context.page_table import WHOLE_TOKENS_MAX, groups, in_window, left_tokens, listed, resident_tokens
 
 GROUPS_KEPT = 2  # The model is working on these.
@@ -107,7 +108,7 @@ def choose_victims(
     pages: Sequence[Page],
     *,
     target_tokens: int,
-    task_words: frozenset[str] = frozenset(),
+    near: Nearness = UNKNOWN,
     policy: str = "cost",
     prices: CachePrices = TYPICAL,
     experience: Experience | None = None,
@@ -121,7 +122,7 @@ def choose_victims(
     Args:
         pages: the page table of one process, in any order.
         target_tokens: what pages and handles may take together.
-        task_words: lower-case words of what the agent is working on.
+        near: how near the pages are to what the agent is working on.
         policy: a name of POLICIES.
         prices: of the model that reads the context next.
         experience: what was seen to be used; by what the rows tell where None.
@@ -138,7 +139,7 @@ def choose_victims(
     needed = resident - target_tokens
     if needed <= 0:
         return ()
-    hazard = Hazard(pages, task_words, experience)
+    hazard = Hazard(pages, near, experience)
     demand = Demand(needed, resident, hazard, prices, horizon(hazard), cold=cold, measured=measured)
     found = candidates(pages)
     loose = unpinned(found, hazard)

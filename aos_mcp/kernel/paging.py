@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import anyio
 
 from aos_mcp.abi.completion import ModelInfo, ToolSpec
 from aos_mcp.abi.handle import PageId, Pid
 from aos_mcp.abi.journal import MODEL_CALL
-from aos_mcp.abi.page import Page, PageKind
+from aos_mcp.abi.limits import VECTORS_COMPARED
 from aos_mcp.abi.process import Process
 from aos_mcp.context.compaction import compacted, compaction, is_cold, may_compact
+from aos_mcp.context.nearness import Nearness, focus, nearness
 from aos_mcp.context.page_table import PageTable
 from aos_mcp.context.replacement import CachePrices, cache_prices, choose_victims
 from aos_mcp.kernel import journal, lifetime
@@ -60,22 +62,26 @@ class Pager:
             return False
         prices = self._prices(info)
 
-        def choose(tx: Transaction) -> tuple[PageId, ...]:
-            return compaction(
+        def choose(tx: Transaction) -> tuple[Sequence[PageId], Nearness]:
+            leaving = partial(
+                compaction,
                 table.pages,
                 window_tokens=window_tokens,
                 high_water=settings.high_water,
                 low_water=settings.low_water,
-                task_words=task_words(table.pages),
                 policy=settings.policy,
                 prices=prices,
                 experience=table.experience,
                 cold=self._is_cold(tx, info, tools, now),
             )
+            if not leaving(near=nearness(table.pages)):
+                return (), {}
+            near = self._near(tx)  # vectors are read only where something is to leave
+            return leaving(near=near), near
 
-        victims = await self._machine.store.read(choose)
+        victims, near = await self._machine.store.read(choose)
         if victims:
-            await self._leave(victims, prices)
+            await self._leave(victims, prices, near)
         else:
             self._context.looked_at = table.turns
         return bool(victims)
@@ -84,11 +90,24 @@ class Pager:
         """Halve a context that the provider finds too long, whatever we had counted; False when nothing may leave."""
         table = self._context.table
         before = table.resident_tokens
-        victims = choose_victims(table.pages, target_tokens=before // 2, task_words=task_words(table.pages))
+        near = await self._machine.store.read(self._near)
+        victims = choose_victims(table.pages, target_tokens=before // 2, near=near)
         if not victims:
             return False
-        await self._leave(victims, CachePrices())
+        await self._leave(victims, CachePrices(), near)
         return table.resident_tokens < before
+
+    def _near(self, tx: Transaction) -> Nearness:
+        """Return how near the pages are to what the agent works on: by vectors as far as they are made, else by words.
+
+        Nothing waits for a vector.
+        """
+        pages, embedder = self._context.table.pages, self._machine.embedder
+        if embedder is None:
+            return nearness(pages)
+        there = [page.page_id for page in pages if page.resident][-VECTORS_COMPARED:]
+        to = [page.page_id for page in focus(pages)]
+        return nearness(pages, tx.vector_cosines(embedder.name, there, to=to))
 
     def _prices(self, info: ModelInfo) -> CachePrices:
         """Return the model's prices; what is read at the price at which it was really billed lately."""
@@ -101,7 +120,7 @@ class Pager:
             return True
         return _last_tools(tx, self._pid) not in {None, tools_digest(tools)}
 
-    async def _leave(self, victims: Sequence[PageId], prices: CachePrices) -> None:
+    async def _leave(self, victims: Sequence[PageId], prices: CachePrices, near: Nearness) -> None:
         machine, table = self._machine, self._context.table
         before = list(table.pages)
         written = await self._summaries.ask(before, victims)
@@ -109,9 +128,7 @@ class Pager:
         if written is not None and usable:
             victims = (*victims, *written.also)
         now = machine.clock.now()
-        after = compacted(
-            before, victims, now=now, task_words=task_words(before), prices=prices, experience=table.experience
-        )
+        after = compacted(before, victims, now=now, near=near, prices=prices, experience=table.experience)
         changed = [page for old, page in zip(before, after, strict=True) if page is not old]
 
         def leave(tx: Transaction) -> bool:
@@ -146,13 +163,6 @@ def _below_tier(window_tokens: int, info: ModelInfo, table: PageTable) -> int:
     static = table.resident_tokens - table.log_tokens
     reachable = [tier.above_tokens for tier in tiers if tier.above_tokens > TIER_ROOM * static]
     return min([window_tokens, *reachable])
-
-
-def task_words(table: Sequence[Page]) -> frozenset[str]:
-    """Return the words of what an agent is working on, in small letters: its task and its newest plan."""
-    task = next((page.title for page in table if page.kind is PageKind.TASK), "")
-    plan = next((page.title for page in reversed(table) if page.kind is PageKind.PLAN), "")
-    return frozenset(f"{task} {plan}".lower().split())
 
 
 def _last_tools(tx: Transaction, pid: Pid) -> str | None:

@@ -309,6 +309,13 @@ class Transaction(QueueTransaction, UpkeepTransaction, Protocol):
         """Return the oldest pages behind the last one that `vector_put` was called for with this model."""
         ...
 
+    def vector_cosines(self, model: str, page_ids: Sequence[PageId], *, to: Sequence[PageId]) -> dict[PageId, float]:
+        """Return the cosines of pages to the middle of others: of the nearest part of each, as far as it has vectors.
+
+        None where none of `to` has a vector of this model.
+        """
+        ...
+
     def vector_drop_others(self, model: str, *, limit: int) -> int:
         """Remove at most `limit` vectors of other models; return how many."""
         ...

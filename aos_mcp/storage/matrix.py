@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
+from aos_mcp.abi.handle import PageId
 from aos_mcp.storage.connection import Row
 
 _ROWS_MIN = 1_024
@@ -22,6 +23,7 @@ EXACT_MAX = 50_000
 """Up to so many vectors all are multiplied, in about 3 ms; of more, those whose signs are nearest to the query's."""
 _SHORTLIST_PART = 50
 _SHORTLIST_MIN = 8
+_TINY = 1e-9  # Vectors that cancel one another out have no middle; all are as near to it.
 _FEW = 0.2
 """Below this part of the rows it is faster to gather them than to multiply all."""
 
@@ -51,6 +53,28 @@ def one_thread() -> None:
     several searches at once are the way to use several processors.
     """
     threadpool_limits(1, user_api="blas")
+
+
+def cosines(vectors: Sequence[Row], to: Collection[str]) -> dict[PageId, float]:
+    """Return, by page, the cosine of its nearest vector to the middle of those of `to`; none where these have none.
+
+    Args:
+        vectors: rows of the statement `vector_of`.
+        to: pages, by their ids.
+    """
+    body = np.frombuffer(b"".join(row["body"] for row in vectors), dtype="<f4")
+    names = [row["page_id"] for row in vectors]
+    aims = [place for place, name in enumerate(names) if name in to]
+    if not aims:
+        return {}
+    one_thread()
+    matrix = body.reshape(len(names), -1)
+    middle = matrix[aims].mean(axis=0)
+    near = matrix @ (middle / max(float(np.linalg.norm(middle)), _TINY))
+    found: dict[PageId, float] = {}
+    for name, cosine in zip(names, near.tolist(), strict=True):
+        found[name] = max(cosine, found.get(name, -1.0))
+    return found
 
 
 class Matrix:

@@ -429,6 +429,14 @@ class StoreTransaction(NoteTransaction, QueueTransaction, UpkeepTransaction):
     def vector_missing(self, model: str, *, limit: int) -> list[Page]:
         return [rows.page_from(row) for row in self._at.all("vector_missing", {"model": model, "limit": limit})]
 
+    def vector_cosines(self, model: str, page_ids: Sequence[PageId], *, to: Sequence[PageId]) -> dict[PageId, float]:
+        # Here, because numpy takes a tenth of a second to import and a kernel without an embedder never needs it.
+        from aos_mcp.storage.matrix import cosines
+
+        asked = frozenset(page_ids)
+        found = self._at.all("vector_of", {"model": model, "page_ids": json.dumps(sorted(asked.union(to)))})
+        return {page_id: cosine for page_id, cosine in cosines(found, frozenset(to)).items() if page_id in asked}
+
     def vector_drop_others(self, model: str, *, limit: int) -> int:
         return self._at.execute("vector_drop", {"model": model, "limit": limit})
 

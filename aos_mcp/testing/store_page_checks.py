@@ -215,6 +215,32 @@ async def pages_wait_for_their_vectors_in_the_order_they_were_written(open_store
         assert await store.read(missing("one")) == ["pg_c", "pg_a", "pg_b"]
 
 
+async def vectors_tell_how_near_pages_are_to_others(open_store: OpenStore) -> None:
+    """The nearest part of a page counts; what has no vector of the model is left out, and nothing is near to that."""
+    east, north = struct.pack("<2f", 1, 0), struct.pack("<2f", 0, 1)
+    one, other, both, bare = (PageId(name) for name in ("pg_one", "pg_other", "pg_both", "pg_bare"))
+    async with open_store() as store:
+
+        def insert(tx: Transaction) -> None:
+            for name, parts in ((one, [east]), (other, [north]), (both, [north, east]), (bare, [])):
+                tx.page_insert(a_page(name), "a text")
+                tx.vector_put(name, "compass", parts)
+
+        def look(tx: Transaction) -> None:
+            asked = [one, other, both, bare, PageId("pg_none")]
+            found = tx.vector_cosines("compass", asked, to=[one])
+            assert {page_id: round(cosine, 6) for page_id, cosine in found.items()} == {one: 1.0, other: 0.0, both: 1.0}
+            assert list(tx.vector_cosines("compass", [other], to=[one])) == [other]
+            between = tx.vector_cosines("compass", [one, other], to=[one, other, bare])
+            assert {round(cosine, 3) for cosine in between.values()} == {0.707}
+            assert tx.vector_cosines("compass", asked, to=[bare]) == {}
+            assert tx.vector_cosines("another", asked, to=[one]) == {}
+            assert tx.vector_cosines("compass", [], to=[one]) == {}
+
+        await store.write(insert)
+        await store.read(look)
+
+
 async def any_text_is_a_legal_query(open_store: OpenStore) -> None:
     """Operators, quotes, half characters and very long texts are words or nothing, never an error."""
     async with open_store() as store:
@@ -320,6 +346,7 @@ PAGE_CHECKS: tuple[Check, ...] = (
     a_page_is_found_by_what_stands_beside_it,
     vectors_find_what_words_do_not,
     pages_wait_for_their_vectors_in_the_order_they_were_written,
+    vectors_tell_how_near_pages_are_to_others,
     any_text_is_a_legal_query,
     a_context_is_read_as_it_was_at_any_stamp,
     a_fork_shares_the_past_and_nothing_after_it,

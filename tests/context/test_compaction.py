@@ -128,16 +128,9 @@ def test_what_is_used_again_and_again_stays_when_its_neighbours_leave(context: A
     assert wanted.page_id not in victims
 
 
-def test_a_page_whose_title_shares_words_with_the_task_is_likelier_to_be_asked_for(context: Any) -> None:
-    pages = session(context, 120, tokens=300)
-    pages[60] = replace(pages[60], title="the ledger of march")
-    hazard = Hazard(pages, frozenset({"close", "the", "ledger"}))
-    assert hazard.within(pages[60], 40.0) > hazard.within(pages[62], 40.0)
-
-
 def test_the_longer_a_page_lies_the_less_likely_it_is_asked_for(context: Any) -> None:
     pages = session(context, 200)
-    hazard = Hazard(pages, frozenset(), None)
+    hazard = Hazard(pages)
     chances = [hazard.within(page, 20.0) for page in pages if page.kind is PageKind.RESULT]
     assert all(0.0 <= chance <= 1.0 for chance in chances)
     assert chances == sorted(chances)
@@ -149,7 +142,7 @@ def test_a_class_of_pages_that_comes_back_is_kept_more_than_one_that_never_does(
     for page in list(pages):
         if page.kind is PageKind.RESULT and page.position % 4 == 0:
             pages[page.position] = replace(page, source="open", uses=6, used_at=page.created_at + 30 * TURN_S)
-    hazard = Hazard(pages, frozenset(), None)
+    hazard = Hazard(pages)
     fresh = [page for page in pages if page.kind is PageKind.RESULT][-4:]
     assert hazard.within(replace(fresh[0], source="open"), 20) > hazard.within(replace(fresh[0], source="read"), 20)
 

@@ -10,6 +10,7 @@ from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.page import STATIC_KINDS, Page, PageKind
 from aos_mcp.context.compaction import compacted, needs_compaction
 from aos_mcp.context.handle import handle_tokens
+from aos_mcp.context.nearness import nearness
 from aos_mcp.context.page_table import groups, resident_tokens
 from aos_mcp.context.replacement import POLICIES, choose_victims
 
@@ -168,8 +169,9 @@ def test_cost_keeps_what_matters_among_pages_of_one_place(context: Any) -> None:
     context.exchange("read")
     context.exchange("read")
     target = resident_tokens(context.pages) - 19_000 - 3_900
-    words = frozenset({"parser", "tests", "notes"})
-    victims = choose_victims(context.pages, target_tokens=target, task_words=words, policy="cost", measured=True)
+    context.add(PageKind.PLAN, "…", title="notes and tests of the parser")
+    near = nearness(context.pages)
+    victims = choose_victims(context.pages, target_tokens=target, near=near, policy="cost", measured=True)
     gone = {title for title, group in made.items() if group[0].page_id in victims}
     assert gone == {"weather report", "cake recipe"}
 

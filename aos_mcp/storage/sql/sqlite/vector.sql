@@ -20,5 +20,13 @@ JOIN page ON page.serial = vector.page
 WHERE vector.serial > :after AND +vector.model = :model AND length(vector.body) > 0
 ORDER BY vector.serial LIMIT :limit;
 
+-- name: vector_of
+-- CROSS keeps the order of the joins: the other one reads every vector of the model for each page.
+SELECT page.page_id, vector.body
+FROM json_each(:page_ids) AS wanted
+CROSS JOIN page ON page.page_id = wanted.value
+CROSS JOIN vector ON vector.model = :model AND vector.page = page.serial
+WHERE length(vector.body) > 0;
+
 -- name: vector_drop
 DELETE FROM vector WHERE serial IN (SELECT serial FROM vector WHERE model <> :model LIMIT :limit);
