@@ -60,7 +60,7 @@ class Admission:
         self._seats: dict[str, dict[Ticket, Seat]] = {}
         self._changed = anyio.Event()
         self._tools: dict[str, anyio.CapacityLimiter] = {}
-        self._under_way: dict[str, set[UnderWay]] = {}
+        self._under_way: dict[str, dict[UnderWay, None]] = {}
         self._slice_tokens = slice_tokens
         self.lengths = Lengths()
         self.on_room: Callable[[], None] = lambda: None
@@ -107,17 +107,17 @@ class Admission:
     @contextmanager
     def under_way(self, model: str, one: UnderWay) -> Iterator[None]:
         """Have a generation on the list of those that may be preempted."""
-        here = self._under_way.setdefault(self.group_of(model), set())
-        here.add(one)
+        here = self._under_way.setdefault(self.group_of(model), {})
+        here[one] = None
         try:
             yield
         finally:
-            here.discard(one)
+            del here[one]
 
     def consider(self, model: str) -> None:
         """Preempt a generation of this lane where somebody of a better class waits, and it pays."""
         group = self.group_of(model)
-        lane, here, now = self._lane(group), self._under_way.get(group, set()), self._clock.now()
+        lane, here, now = self._lane(group), self._under_way.get(group, {}), self._clock.now()
         waiting = lane.waits_for_a_place(now)
         if waiting is None:
             return

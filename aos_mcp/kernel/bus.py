@@ -18,7 +18,8 @@ class Bus:
     """Fans events out to listeners, and wakes whoever waits for any change."""
 
     def __init__(self) -> None:
-        self._listeners: set[MemoryObjectSendStream[Event]] = set()
+        self._listeners: dict[MemoryObjectSendStream[Event], None] = {}
+        """In the order in which they came: a set's would differ from run to run."""
         self._changed = anyio.Event()
         self._watched = False
 
@@ -30,7 +31,7 @@ class Bus:
             except anyio.WouldBlock:
                 continue  # it lags; it will re-read
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-                self._listeners.discard(listener)
+                self._listeners.pop(listener, None)
         if self._watched and event.kind is not EventKind.OUTPUT:  # what a model writes changes no state
             self._changed.set()
             self._changed = anyio.Event()
@@ -40,12 +41,12 @@ class Bus:
     def listen(self) -> Iterator[MemoryObjectReceiveStream[Event]]:
         """Give a stream of the events published from now on."""
         send, receive = anyio.create_memory_object_stream[Event](LISTENER_BUFFER)
-        self._listeners.add(send)
+        self._listeners[send] = None
         try:
             with receive:
                 yield receive
         finally:
-            self._listeners.discard(send)
+            self._listeners.pop(send, None)
             send.close()
 
     def ticket(self) -> anyio.Event:
