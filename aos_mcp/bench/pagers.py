@@ -6,24 +6,30 @@ their descriptions; each gets the same handles, the same cache marks and the sam
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 
 from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.page import Page, PageKind
 from aos_mcp.abi.settings import ContextSettings
 from aos_mcp.bench.cache_model import PriceRow
+from aos_mcp.bench.meaning import Meaning
 from aos_mcp.bench.session import Bill, Context, Pager, log_tokens
 from aos_mcp.bench.traces import Trace
 from aos_mcp.context.compaction import compaction
-from aos_mcp.context.page_table import groups, in_window
+from aos_mcp.context.nearness import UNKNOWN, nearness
+from aos_mcp.context.page_table import WHOLE_TOKENS_MAX, groups, in_window
+from aos_mcp.context.replacement import FAULT_OUTPUT_TOKENS, MARK_DISTANCE_TOKENS, SEARCH_TOKENS, candidates
 
 SETTINGS = ContextSettings()  # Ours runs as it comes.
 PATIENT_TOKENS = 10_000.0
 AGE_TURNS = 4  # What "old" means to the age-based pager,
 AGE_TOKENS_MIN = 125  # and what is too small for it.
 SUMMARY_TOKENS = 600
+FORESEEN_EVERY = (8, 12, 16, 24)  # How often one that foresees every use cuts; the best of these is told.
 KEPT = 2  # No pager takes the newest groups.
 
 
@@ -125,11 +131,17 @@ class Ours:
     policy: str = "cost"
     round_trip: float = 0.0
     """What a round trip costs beyond its tokens, in tokens of uncached input."""
+    words: bool = True
+    """Whether titles tell how near a page is to the newest message;"""
+    meaning: Meaning | None = None
+    """vectors tell it better where there are any."""
 
     def decide(self, context: Context, *, window: int, row: PriceRow, idle_s: float) -> None:
         """Decide as the kernel does before each model call."""
-        victims = compaction(
-            context.table(),
+        table = context.table()
+        leaving = partial(
+            compaction,
+            table,
             window_tokens=window,
             high_water=SETTINGS.high_water,
             low_water=SETTINGS.low_water,
@@ -138,8 +150,61 @@ class Ours:
             cold=idle_s > row.ttl_s,
             experience=context.experience,
         )
+        near = nearness(table) if self.words else UNKNOWN
+        victims = leaving(near=near)
+        if victims and self.meaning is not None:
+            near = nearness(table, self.meaning.cosines(table))
+            victims = leaving(near=near)
         if victims:
-            context.leave(victims)
+            context.leave(victims, near=near)
+
+
+@dataclass
+class Foreseeing:
+    """Knows every use to come, and takes out at every so many steps what then pays most: what no pager can know."""
+
+    trace: Trace
+    every: int
+    name: str = "one that foresees every use"
+    pins: bool = False
+    _step: int = 0
+    _uses: dict[str, list[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for number, step in enumerate(self.trace.steps):
+            for name in step.refs:
+                self._uses.setdefault(name, []).append(number)
+
+    def decide(self, context: Context, *, window: int, row: PriceRow, idle_s: float) -> None:
+        """Take out the batch behind the first hole that saves most, at the true prices of what is to come."""
+        self._step += 1
+        if self._step % self.every:
+            return
+        again = row.prices.write - row.prices.read
+        best, gained = 0.0, 0.0
+        chosen: list[PageId] = []
+        gaining: list[PageId] = []
+        for group in reversed(candidates(context.table())):
+            worth = again * group.tokens + sum(self._worth(page, context, row) for page in group.pages)
+            if worth <= 0:
+                continue
+            gained += worth
+            gaining += [page.page_id for page in group.pages]
+            behind = group.before % MARK_DISTANCE_TOKENS + group.tokens + group.after
+            if gained - again * behind > best:
+                best, chosen = gained - again * behind, list(gaining)
+        if chosen:
+            context.leave(chosen)
+
+    def _worth(self, page: Page, context: Context, row: PriceRow) -> float:
+        """Return what it saves to be without a page until its next use, for which a request is half to blame."""
+        uses, now, prices = self._uses.get(page.page_id.partition("@")[0], ()), self._step - 1, row.prices
+        place = bisect_left(uses, now)
+        if place == len(uses):
+            return prices.read * page.tokens * (len(self.trace.steps) - now)
+        request = (prices.read * context.tokens + prices.output * FAULT_OUTPUT_TOKENS) / 2
+        search = request + prices.write * SEARCH_TOKENS if page.tokens <= WHOLE_TOKENS_MAX else 0.0
+        return prices.read * page.tokens * (uses[place] - now) - request - search - prices.write * page.tokens
 
 
 def _evictable(context: Context) -> list[tuple[Page, ...]]:
@@ -158,6 +223,8 @@ PAGERS: Mapping[str, Callable[[Trace], Pager]] = MappingProxyType(
         "summarise": lambda trace: Summarise(),
         "aos": lambda trace: Ours(),
         "patient": lambda trace: Ours("aos, a round trip at 10,000 tokens", round_trip=PATIENT_TOKENS),
+        "aos-blind": lambda trace: Ours("aos, without nearness", words=False),
+        **{f"foreseeing-{every}": partial(Foreseeing, every=every) for every in FORESEEN_EVERY},
         "aos-lru": lambda trace: Ours("aos, policy lru", policy="lru"),
         "aos-fifo": lambda trace: Ours("aos, policy fifo", policy="fifo"),
         "aos-importance": lambda trace: Ours("aos, policy importance", policy="importance"),

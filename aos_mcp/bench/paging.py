@@ -1,21 +1,24 @@
 """`aos bench paging`: what paging costs and saves, on traces played against models of the providers' prompt caches.
 
 Owns the experiment: which traces, which windows, what is compared. Every figure is a ratio to a peer played on the same
-trace at the same prices in the same run; the seeds are fixed, and are not the ones the policy was tuned on.
+trace at the same prices in the same run; the seeds are fixed, and are not the ones the policy was tuned on. Recorded
+sessions have texts, so that they also tell what nearness to the task is worth, by words and by vectors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from aos_mcp.bench import paging_speed
 from aos_mcp.bench.cache_model import ROWS, PriceRow
 from aos_mcp.bench.figures import Figure
-from aos_mcp.bench.pagers import PAGERS
-from aos_mcp.bench.session import Bill, Play, known_future_bound
+from aos_mcp.bench.meaning import meaning_of
+from aos_mcp.bench.pagers import FORESEEN_EVERY, PAGERS, Ours
+from aos_mcp.bench.session import Bill, Pager, Play, held_or_fetched_bound, known_future_bound
 from aos_mcp.bench.traces import Trace, load, short_sessions, synthetic
+from aos_mcp.embed.minilm import MiniLM, find_files
 
 SEEDS = (71, 72)
 LONG_STEPS = 600
@@ -26,6 +29,11 @@ ROOM_TOKENS = 1_000_000  # A window in which a short session always fits.
 OURS, APPEND, BOUND = "aos", "append", "known-future lower bound"
 POLICIES = ("aos-lru", "aos-fifo", "aos-importance")
 BASELINES = ("lru", "lru50", "lru30", "age", "summarise")
+BLIND, ALIKE = "aos-blind", "aos-alike"
+FORESEEING = tuple(f"foreseeing-{every}" for every in FORESEEN_EVERY)
+
+Say = Callable[[str], None]
+"""Told what is under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,7 @@ class Played:
     row: PriceRow
     traces: Sequence[Trace]
     bills: Mapping[str, Sequence[Bill]]
+    titles: Mapping[str, str]
 
     def faults(self, pager: str) -> float:
         """Return the extra round trips of a pager, for each hundred steps."""
@@ -49,19 +58,36 @@ class Played:
         return tokens * self.row.input / 1e6
 
 
-def play(row: PriceRow, traces: Sequence[Trace], names: Sequence[str], *, window_part: float | None) -> Played:
+def play(
+    row: PriceRow,
+    traces: Sequence[Trace],
+    names: Sequence[str],
+    *,
+    window_part: float | None,
+    pagers: Mapping[str, Callable[[Trace], Pager]] = PAGERS,
+) -> Played:
     """Play traces with the pagers named. `window_part` of what a trace amounts to is the window; None: all fits."""
     bills: dict[str, list[Bill]] = {name: [] for name in names}
+    titles: dict[str, str] = {}
     for trace in traces:
         log = trace.tokens - trace.system_tokens
         window = ROOM_TOKENS if window_part is None else int(log * window_part)
         for name in names:
-            bills[name].append(Play(trace, PAGERS[name](trace), row, window).run())
-    return Played(row, traces, bills)
+            pager = pagers[name](trace)
+            titles[name] = pager.name
+            bills[name].append(Play(trace, pager, row, window).run())
+    return Played(row, traces, bills, titles)
 
 
-def run(path: Path | None = None) -> list[Figure]:
-    """Measure on the synthetic traces, and on those of a file where one is given. Raises Invalid for a bad file."""
+def run(path: Path | None = None, model_path: str = "", say: Say = print) -> list[Figure]:
+    """Measure on the synthetic traces, and on those of a file or folder where one is given.
+
+    `model_path` is a folder with the files of all-MiniLM-L6-v2: what is played then also goes by vectors.
+
+    Raises:
+        Invalid: the file is no trace.
+    """
+    recorded = load(path) if path is not None else []  # before anything is measured, so that a bad file is told at once
     long = [synthetic(LONG_STEPS, seed) for seed in SEEDS]
     paused = [synthetic(LONG_STEPS, SEEDS[0], pauses=PAUSES)]
     figures: list[Figure] = []
@@ -80,10 +106,80 @@ def run(path: Path | None = None) -> list[Figure]:
         played = play(row, short_sessions(SEEDS[0]), (APPEND, OURS), window_part=None)
         figures.append(_against("9 to 41 steps that fit", played, APPEND, "<= 1.02 x"))
     figures += paging_speed.run()
-    for trace in load(path) if path is not None else ():
-        for row in ROWS:
-            figures += _long_figures(trace.name, play(row, [trace], _names(), window_part=WINDOW_PART))
+    if path is not None:
+        figures += _recorded(path, recorded, model_path, say)
     return figures
+
+
+def _recorded(path: Path, traces: Sequence[Trace], model_path: str, say: Say) -> list[Figure]:
+    """Return the figures of recorded sessions, all together: as of the others, and where the money goes."""
+    what, figures = f"{path.stem}, {len(traces)} sessions", list[Figure]()
+    near, pagers = [BLIND, OURS], dict(PAGERS)
+    folder = find_files(model_path) if model_path else None
+    if folder is not None:
+        embedder = MiniLM(folder)
+        meanings = {trace.name: meaning_of(trace, embedder, say) for trace in traces}
+        pagers[ALIKE] = lambda trace: Ours("aos, nearness by vectors", meaning=meanings[trace.name])
+        near.append(ALIKE)
+    for row in ROWS:
+        say(f"{what}: {row.name}")
+        figures += _long_figures(what, play(row, traces, _names(), window_part=WINDOW_PART))
+        figures += _reached(what, play(row, traces, (OURS, *FORESEEING), window_part=WINDOW_PART))
+        figures += _near(what, play(row, traces, near, window_part=WINDOW_PART, pagers=pagers))
+    single = load(path, joined=False)
+    for row in ROWS if len(single) > len(traces) else ():
+        played = play(row, single, (APPEND, OURS), window_part=None)
+        figures.append(_against(f"{path.stem}, each of {len(single)} by itself", played, APPEND, "<= 1.02 x"))
+    return figures
+
+
+def _reached(what: str, played: Played) -> list[Figure]:
+    """Return where the money of a session goes, in parts of the bound, and what those pay who know more."""
+    label, bound = _label(what, played.row), played.dollars(BOUND)
+    dollars = played.row.input / 1e6
+    fetched, again = (
+        sum(getattr(bill, part) for bill in played.bills[OURS]) * dollars for part in ("fetching", "again")
+    )
+    held = sum(held_or_fetched_bound(trace, played.row) for trace in played.traces) * dollars
+    parts = {
+        "of it to fetch pages back": fetched,
+        "of it to write again behind a hole": again,
+        "of it to read what no step uses": played.dollars(OURS) - bound - fetched - again,
+        "a bound that holds or fetches what is used": held,
+        f"{played.titles[FORESEEING[0]]}, at its best": min(played.dollars(name) for name in FORESEEING),
+    }
+    return [
+        Figure(name=f"{label}: {name}", value=value, unit="USD", target="-", baseline=BOUND, baseline_value=bound)
+        for name, value in parts.items()
+    ]
+
+
+def _near(what: str, played: Played) -> list[Figure]:
+    """Return what nearness by words, and by vectors where they were made, changes."""
+    label, ways = _label(what, played.row), {OURS: "words", ALIKE: "vectors"}
+    found: list[Figure] = []
+    for name in played.bills:
+        if name == BLIND:
+            continue
+        found += [
+            Figure(
+                name=f"{label}: cost, nearness by {ways[name]}",
+                value=played.dollars(name),
+                unit="USD",
+                target="<= 1 x",
+                baseline=played.titles[BLIND],
+                baseline_value=played.dollars(BLIND),
+            ),
+            Figure(
+                name=f"{label}: faults, nearness by {ways[name]}",
+                value=played.faults(name),
+                unit="/100 steps",
+                target="-",
+                baseline=played.titles[BLIND],
+                baseline_value=played.faults(BLIND),
+            ),
+        ]
+    return found
 
 
 def _names() -> tuple[str, ...]:
@@ -99,7 +195,7 @@ def _long_figures(what: str, played: Played) -> list[Figure]:
         *(_against(what, played, name, "< 1 x") for name in BASELINES),
     ]
     for name in (OURS, *BASELINES):
-        title = PAGERS[name](played.traces[0]).name
+        title = played.titles[name]
         found.append(Figure(name=f"{label}: faults, {title}", value=played.faults(name), unit="/100 steps", target="-"))
     return found
 
@@ -108,7 +204,7 @@ def _others(what: str, played: Played) -> list[Figure]:
     """Return the other policies by name, the price of fewer round trips, and that of sorting at every call."""
     label, found = _label(what, played.row), []
     for name in (*POLICIES, "patient", "sorted"):
-        title = PAGERS[name](played.traces[0]).name
+        title = played.titles[name]
         mine, append = played.dollars(name), played.dollars(APPEND)
         found.append(
             Figure(
@@ -116,7 +212,7 @@ def _others(what: str, played: Played) -> list[Figure]:
                 value=mine,
                 unit="USD",
                 target="-",
-                baseline=PAGERS[APPEND](played.traces[0]).name,
+                baseline=played.titles[APPEND],
                 baseline_value=append,
             )
         )
@@ -130,7 +226,7 @@ def _against(what: str, played: Played, peer: str, target: str) -> Figure:
         value=played.dollars(OURS),
         unit="USD",
         target=target,
-        baseline=peer if peer == BOUND else PAGERS[peer](played.traces[0]).name,
+        baseline=played.titles.get(peer, peer),
         baseline_value=played.dollars(peer),
     )
 

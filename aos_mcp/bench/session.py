@@ -21,12 +21,14 @@ from aos_mcp.context.compaction import compacted
 from aos_mcp.context.handle import COLLAPSED_TOKENS, handle_tokens
 from aos_mcp.context.hazard import Experience, page_class
 from aos_mcp.context.layout import cache_marks
+from aos_mcp.context.nearness import UNKNOWN, Nearness
 from aos_mcp.context.page_table import WHOLE_TOKENS_MAX, in_window, listed, resident_tokens
 from aos_mcp.context.replacement import FAULT_OUTPUT_TOKENS, SEARCH_TOKENS, CachePrices
 from aos_mcp.testing.prompt_cache import PrefixCache, Request
 
-TITLE = "x" * 40  # Traces have no titles; handles are charged for one of ordinary length.
+TITLE = "-" * 40  # Most traces have no titles; handles are charged for one of ordinary length, without a word in it.
 
+FETCHED = "+"  # How the names of pages begin that a fetch brings beside what it is for.
 KINDS = {
     "assistant": PageKind.REPLY,
     "tool_result": PageKind.RESULT,
@@ -60,6 +62,7 @@ class Context:
         self._may_mark: list[bool] = []
         self._hole: int | None = None
         self._shown: frozenset[PageId] = frozenset()
+        self._own, self._brought = system_tokens, 0
 
     @property
     def tokens(self) -> int:
@@ -83,7 +86,7 @@ class Context:
             pid=None,
             owner="",
             kind=kind,
-            title=TITLE,
+            title=page.title or TITLE,
             digest=Digest(""),
             tokens=page.tokens,
             size_bytes=0,
@@ -94,6 +97,10 @@ class Context:
             created_at=self.now,
             used_at=self.now,
         )
+        if origin is None and not page.page_id.startswith(FETCHED):
+            self._own += page.tokens
+        else:
+            self._brought += page.tokens
         self._row[page.page_id] = position
         self._by_id[row.page_id] = row
         if kind is PageKind.REPLY:
@@ -122,9 +129,16 @@ class Context:
         self._refresh()
         return page.page_id in self._shown and page.page_id not in self.forgotten
 
-    def leave(self, victims: Collection[PageId], *, forget: bool = False) -> None:
+    def fresh(self) -> tuple[int, int]:
+        """Return the tokens that came since this was asked last: of the session itself, and of what was fetched."""
+        own, brought, self._own, self._brought = self._own, self._brought, 0, 0
+        return own, brought
+
+    def leave(self, victims: Collection[PageId], *, forget: bool = False, near: Nearness = UNKNOWN) -> None:
         """Take pages out of the window, with a handle unless they are to be forgotten."""
-        self.pages = compacted(self.pages, tuple(victims), now=self.now, prices=self.prices, experience=self.experience)
+        self.pages = compacted(
+            self.pages, tuple(victims), now=self.now, near=near, prices=self.prices, experience=self.experience
+        )
         self.forgotten |= set(victims) if forget else set()
         self._stale = True
 
@@ -204,6 +218,10 @@ class Bill:
     requests: int = 0
     faults: int = 0
     """Requests more than the trace has: each is a round trip in which the agent gets no further."""
+    fetching: float = 0.0
+    """Of the cost, what these requests took and what they brought;"""
+    again: float = 0.0
+    """what was written again behind a hole, and the handles."""
     read: int = 0
     sent: int = 0
     tokens_max: int = 0
@@ -251,7 +269,9 @@ class Play:
         hidden = [page for page in missing if not context.is_listed(page)]
         if hidden:
             self._ask()
-            context.append(TracePage(f"found{len(context.pages)}", SEARCH_TOKENS, "tool_result", "search_pages"))
+            context.append(
+                TracePage(f"{FETCHED}found{len(context.pages)}", SEARCH_TOKENS, "tool_result", "search_pages")
+            )
         fetched = [page for page in missing if page not in hidden or page.tokens > WHOLE_TOKENS_MAX]
         if fetched:
             self._ask()
@@ -260,16 +280,20 @@ class Play:
 
     def _ask(self) -> None:
         context = self._context
-        self._send(FAULT_OUTPUT_TOKENS)
+        self._send(FAULT_OUTPUT_TOKENS, fetching=True)
         context.now += 1.0
         self.bill.faults += 1
-        context.append(TracePage(f"ask{len(context.pages)}", FAULT_OUTPUT_TOKENS, "assistant", ""))
+        context.append(TracePage(f"{FETCHED}ask{len(context.pages)}", FAULT_OUTPUT_TOKENS, "assistant", ""))
 
-    def _send(self, output_tokens: int) -> None:
+    def _send(self, output_tokens: int, *, fetching: bool = False) -> None:
         request, prices, bill = self._context.request(), self._row.prices, self.bill
         hit = self._cache.read(request, self._context.now)
         sent = request.ends[-1]
+        own, brought = self._context.fresh()
+        again = max(0, sent - hit - own - brought)
         bill.cost += prices.read * hit + prices.write * (sent - hit) + prices.output * output_tokens
+        bill.again += prices.write * again
+        bill.fetching += prices.write * brought + fetching * (prices.read * hit + prices.output * output_tokens)
         bill.requests += 1
         bill.read += hit
         bill.sent += sent
@@ -284,6 +308,23 @@ def known_future_bound(trace: Trace, row: PriceRow) -> float:
     for number, step in enumerate(trace.steps):
         used = sum(trace.pages[name].tokens for name in step.refs if name not in step.new)
         total += prices.read * (used + trace.system_tokens * (number > 0)) + prices.output * step.output_tokens
+    return total
+
+
+def held_or_fetched_bound(trace: Trace, row: PriceRow) -> float:
+    """Return a higher cost that no policy can go below either: what a step uses was held since, or is fetched back.
+
+    Held, a page is read by each request in between. Fetched, it is written again, after a request more at least. The
+    two newest pages, holes and what merely stands in the way are still free.
+    """
+    prices, seen, total = row.prices, dict[str, int](), known_future_bound(trace, row)
+    request = prices.read * trace.system_tokens + (prices.output + prices.write) * FAULT_OUTPUT_TOKENS
+    for number, step in enumerate(trace.steps):
+        old = [name for name in step.refs if name not in step.new]
+        held = [prices.read * trace.pages[name].tokens * max(0, number - seen[name] - 1) for name in old]
+        fetched = [prices.write * trace.pages[name].tokens for name in old]
+        total += min(sum(held), request + sum(min(pair) for pair in zip(held, fetched, strict=True)))
+        seen |= dict.fromkeys((*step.new, *step.refs), number)
     return total
 
 

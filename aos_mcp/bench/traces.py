@@ -1,7 +1,7 @@
 """What an agent's context grows by and uses: page-reference traces, made from a seed or read from a file.
 
-Owns the form `aos-trace/1` and how a recorded dialogue becomes one. Promises: the same seed gives the same trace, and a
-trace names only pages that were there before they are used. Knows no prices and no policy.
+Owns the form `aos-trace/1` and how recorded dialogues and runs become it. Promises: the same seed gives the same trace,
+and a trace names only pages that were there before they are used. Knows no prices and no policy.
 
 The synthetic traces imitate long coding sessions: a step writes a short reply and gets a tool result; the agent works
 through phases, each with a small set of files that it opens again and again, some of them known from earlier phases;
@@ -20,24 +20,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aos_mcp.abi.errors import Invalid
+from aos_mcp.context.handle import TITLE_CHARS_MAX
 from aos_mcp.context.tokens import count
 
 SYSTEM_TOKENS = 20_000  # System text and tools of a coding agent.
 OUTPUT_TOKENS = 88  # Of one reply; the mean of 54,170 recorded calls.
 PAUSE_S = (600.0, 7_200.0)  # A person went away: longer than any provider keeps a prompt for free.
-TASKS_JOINED = 50  # Recorded dialogues that make one long session.
+TASKS_JOINED = 50  # Recorded dialogues that make one long session,
+RUNS_JOINED = 15  # and runs of a coding agent that do.
 DISTINCTIVE_PART = 0.03  # A word in more of the pages than this says nothing about which of them was used.
+_NO_CALLS = json.dumps("")  # What stands behind the text of a message that makes no tool calls.
 _WORD = re.compile(r"[A-Za-z_.@-]*[0-9][A-Za-z0-9_.@-]{3,}")  # Names, numbers, dates: what one has to have read.
 
 
 @dataclass(frozen=True, slots=True)
 class TracePage:
-    """A piece of context. `kind` is user, assistant, tool_result, file or session; `source` the call it came from."""
+    """A piece of context. `kind` is user, assistant, tool_result, file or session; `source` the call it came from.
+
+    Of a recorded one `text` is what it says, as the kernel would embed it.
+    """
 
     page_id: str
     tokens: int
     kind: str
     source: str
+    title: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,20 +184,31 @@ def short_sessions(seed: int) -> list[Trace]:
     ]
 
 
-def load(path: Path) -> list[Trace]:
+def load(path: Path, *, joined: bool = True) -> list[Trace]:
     """Return the traces of a file: `aos-trace/1` (JSON lines), or tau-bench's historical trajectories (a JSON list).
 
+    Of a folder, those of all of mini-swe-agent's trajectories in it (`*.traj.json`), by name. Recorded dialogues and
+    runs are short; unless they are not to be `joined`, so many in a row are played as one long session.
+
     Raises:
-        Invalid: the file is neither.
+        Invalid: it is none of these.
     """
     try:
+        if path.is_dir():
+            runs = [json.loads(file.read_text("utf-8")) for file in sorted(path.rglob("*.traj.json"))]
+            if not runs:
+                raise ValueError("it holds no *.traj.json")
+            return list(_joined(path.name, [_run(run) for run in runs], RUNS_JOINED if joined else 1))
         text = path.read_text("utf-8")
         if text.lstrip().startswith("["):
-            return list(_dialogues(path.stem, json.loads(text)))
+            runs = json.loads(text)
+            return list(_joined(path.stem, [_messages(run) for run in runs], TASKS_JOINED if joined else 1))
         return [_from_lines(path.stem, [json.loads(line) for line in text.splitlines() if line.strip()])]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Invalid(
-            f"{path} is no trace: {error}.", "Give an aos-trace/1 file (JSON lines), or tau-bench trajectories (JSON)."
+            f"{path} is no trace: {error}.",
+            "Give an aos-trace/1 file (JSON lines), tau-bench trajectories (JSON), or a folder with those of "
+            "mini-swe-agent.",
         ) from None
 
 
@@ -232,11 +251,23 @@ def _names(value: object) -> tuple[str, ...]:
     return tuple(str(name) for name in value)
 
 
-def _dialogues(name: str, runs: Sequence[Mapping[str, object]]) -> Iterator[Trace]:
-    """Join recorded dialogues, in groups of TASKS_JOINED, to long sessions under the first one's system text."""
-    for start in range(0, len(runs), TASKS_JOINED):
-        messages = [message for run in runs[start : start + TASKS_JOINED] for message in _messages(run)]
-        yield _transcript(f"{name}_{start // TASKS_JOINED}", messages)
+def _joined(name: str, runs: Sequence[Sequence[Mapping[str, object]]], count: int) -> Iterator[Trace]:
+    """Join what was recorded, so many in a group, to long sessions under the first one's system text."""
+    for start in range(0, len(runs), count):
+        messages = [message for run in runs[start : start + count] for message in run]
+        yield _transcript(f"{name}_{start // count}", messages)
+
+
+def _run(run: Mapping[str, object]) -> list[Mapping[str, object]]:
+    """Return the messages of a run in which the shell answers as a user: all but the first, which is the task."""
+    messages = run["messages"]
+    if not isinstance(messages, list):
+        raise TypeError("a run is a list of messages")
+    task = next((place for place, message in enumerate(messages) if message["role"] == "user"), 0)
+    return [
+        {**message, "role": "tool", "name": "bash"} if message["role"] == "user" and place > task else message
+        for place, message in enumerate(messages)
+    ]
 
 
 def _messages(run: Mapping[str, object]) -> list[Mapping[str, object]]:
@@ -272,7 +303,10 @@ def _transcript(name: str, messages: Sequence[Mapping[str, object]]) -> Trace:
             steps.append(Step(tuple(new), tuple(refs), tokens, 15.0))
             new = []
         kind = {"assistant": "assistant", "tool": "tool_result"}.get(str(message["role"]), "user")
-        page = TracePage(f"p{number}", tokens, kind, str(message.get("name") or ""))
+        source = str(message.get("name") or "")
+        text = texts[number].removesuffix(_NO_CALLS).strip()
+        title = f"{source}: {text}" if kind == "tool_result" else text
+        page = TracePage(f"p{number}", tokens, kind, source, title.partition("\n")[0][:TITLE_CHARS_MAX], text)
         pages[page.page_id] = page
         new.append(page.page_id)
         if kind == "assistant":

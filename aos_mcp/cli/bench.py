@@ -18,7 +18,7 @@ def bench(
         str, typer.Argument(help="start, syscall, journal, checkpoint, llm, schedule, paging, search, or all")
     ] = "all",
     traces: Annotated[
-        Path | None, typer.Option("--traces", help="Also play this file; which forms there are is in docs/bench.md.")
+        Path | None, typer.Option("--traces", help="Also play this file or folder; docs/bench.md says which.")
     ] = None,
     locomo: Annotated[
         Path | None, typer.Option("--locomo", help="Of search: LoCoMo's locomo10.json, which is not part of this.")
@@ -31,7 +31,8 @@ def bench(
         bool, typer.Option("--vectors/--no-vectors", help="Of search: give those pages vectors too.")
     ] = True,
     model_path: Annotated[
-        str, typer.Option("--model-path", help="Of search: a folder with the files of all-MiniLM-L6-v2.")
+        str,
+        typer.Option("--model-path", help="Of search, and of paging with --traces: a folder with all-MiniLM-L6-v2."),
     ] = "",
     peer_python: Annotated[
         str, typer.Option("--peer-python", help="Of llm and journal: an interpreter that has their peers installed.")
@@ -57,7 +58,7 @@ def bench(
         "checkpoint": checkpoint.run,
         "llm": lambda: llm.run(peer_python, aios or ()),
         "schedule": lambda: schedule.run(traces if name == "schedule" else None, engine),
-        "paging": lambda: paging.run(traces),
+        "paging": lambda: paging.run(traces if name == "paging" else None, model_path, output.note),
         "search": lambda: search.run(locomo, cacm, pages, model_path, output.note, with_vectors=with_vectors),
     }
     with output.reporting(json_):

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from aos_mcp.abi.errors import Invalid
+from aos_mcp.abi.page import PageKind
 from aos_mcp.bench.cache_model import ROWS, PriceRow
+from aos_mcp.bench.meaning import meaning_of
 from aos_mcp.bench.pagers import PAGERS
 from aos_mcp.bench.paging import play
-from aos_mcp.bench.session import Play, known_future_bound
-from aos_mcp.bench.traces import load, short_sessions, synthetic
+from aos_mcp.bench.session import Context, Play, held_or_fetched_bound, known_future_bound
+from aos_mcp.bench.traces import RUNS_JOINED, load, short_sessions, synthetic
+from aos_mcp.testing.embedder import WordEmbedder
 from aos_mcp.testing.prompt_cache import Entries, PrefixCache, Request
 
 BY_MARKS = next(row for row in ROWS if row.entries is Entries.MARKS)
@@ -122,6 +125,66 @@ def test_a_dialogue_becomes_a_trace_in_which_a_result_is_used_where_its_words_re
     assert used == ["tool_result"]
 
 
+def shell_run(task: str, answer: str) -> dict[str, object]:
+    """A recorded run of a coding agent to which the shell answers as a user."""
+    return {
+        "messages": [
+            {"role": "system", "content": "Mend it."},
+            {"role": "user", "content": task},
+            {"role": "assistant", "content": "ls"},
+            {"role": "user", "content": answer},
+            {"role": "assistant", "content": "Done."},
+        ]
+    }
+
+
+def test_the_runs_of_a_folder_are_played_in_a_row_or_each_by_itself(tmp_path: Path) -> None:
+    for number in range(RUNS_JOINED + 1):
+        file = tmp_path / "runs" / f"r{number:02}" / "r.traj.json"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(shell_run(f"Task {number}.", "setup.py")), "utf-8")
+    joined = load(tmp_path / "runs")
+    assert [len(trace.steps) for trace in joined] == [2 * RUNS_JOINED, 2]
+    assert len(load(tmp_path / "runs", joined=False)) == RUNS_JOINED + 1
+    first = [(page.kind, page.title, page.text) for page in joined[0].pages.values()][:3]
+    assert first == [
+        ("user", "Task 0.", "Task 0."),
+        ("assistant", "ls", "ls"),
+        ("tool_result", "bash: setup.py", "setup.py"),
+    ]
+
+
+def test_a_folder_without_runs_or_with_a_bad_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Invalid):
+        load(tmp_path)
+    (tmp_path / "bad.traj.json").write_text('{"messages": 3}', "utf-8")
+    with pytest.raises(Invalid):
+        load(tmp_path)
+
+
+def test_the_meaning_of_a_played_page_is_its_text_and_a_fetched_copy_means_the_same(tmp_path: Path) -> None:
+    (tmp_path / "a.traj.json").write_text(json.dumps(shell_run("Count every bird.", "an owl " * 300)), "utf-8")
+    (trace,) = load(tmp_path, joined=False)
+    meaning = meaning_of(trace, WordEmbedder([["owl", "bird"], ["car"]]), lambda _: None)
+    context = Context(trace.system_tokens, BY_MARKS.prices)
+    for page in trace.pages.values():
+        context.append(page)
+    cosines = meaning.cosines(context.pages)
+    result = next(page for page in context.pages if page.kind is PageKind.RESULT)
+    assert cosines[result.page_id] == pytest.approx(1.0, abs=0.1)
+    context.append(trace.pages["p2"], origin=result)
+    assert meaning.cosines(context.pages)[context.pages[-1].page_id] == cosines[result.page_id]
+
+
+def test_what_a_session_costs_beyond_the_bound_is_fetching_rewriting_and_reading_what_is_not_used() -> None:
+    trace = synthetic(300, 5)
+    for row in ROWS:
+        append, ours = (Play(trace, PAGERS[name](trace), row, 50_000).run() for name in ("append", "aos"))
+        assert (append.fetching, append.again) == (0.0, 0.0)
+        assert ours.fetching > 0 < ours.again
+        assert ours.cost - known_future_bound(trace, row) > ours.fetching + ours.again
+
+
 def test_short_sessions_that_fit_cost_at_most_a_fiftieth_more_than_append_everything() -> None:
     for row in (BY_MARKS, UNITS):
         for seed in (5, 6):
@@ -138,7 +201,7 @@ def test_sorting_by_use_at_every_call_costs_many_times_what_it_is_worth() -> Non
 def test_no_pager_beats_the_bound_and_all_answer_the_whole_trace(name: str) -> None:
     trace = synthetic(160, 11)
     bill = Play(trace, PAGERS[name](trace), BY_MARKS, (trace.tokens - trace.system_tokens) // 2).run()
-    assert bill.cost >= known_future_bound(trace, BY_MARKS)
+    assert bill.cost >= held_or_fetched_bound(trace, BY_MARKS) >= known_future_bound(trace, BY_MARKS)
     assert bill.requests >= len(trace.steps)
 
 
