@@ -41,6 +41,8 @@ NEAR = 1.5
 FEWER = 0.9
 """A call that is refused beside so much fewer than were served before was refused for another reason."""
 MINUTE_S = 60.0
+ROUNDING = 1e-6
+"""Units that sums of refills may be short of; waiting for them, time would not move."""
 BREAKER_FAILURES = 5
 """Calls in a row that a provider failed without an answer, until it is left alone."""
 BREAKER_S, BREAKER_CAP_S = 5.0, 120.0
@@ -104,7 +106,8 @@ class Bucket:
     def admits_at(self, amount: float, now: float) -> float:
         """Return when `amount` can be taken. One that is larger than the bucket goes when the bucket is full."""
         wanted = min(amount, self.per_min)
-        return now if self.level >= wanted else now + (wanted - self.level) * MINUTE_S / self.per_min
+        missing = wanted - self.level
+        return now if missing < ROUNDING else now + missing * MINUTE_S / self.per_min
 
     def empty_until(self, when: float) -> None:
         """Hold nothing, and save nothing up before `when`."""

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aos_mcp.abi.handle import Pid
+from aos_mcp.bench.workloads import crowd
 from aos_mcp.kernel.lane import LaneLimits
 from aos_mcp.kernel.scheduler import OUTPUT_WEIGHT, OVERDUE_S, OVERDUE_SHARE, POLICIES
 from aos_mcp.testing.simulation import CLAIRVOYANT, Act, Hints, Job, Provider, Simulation, jain
@@ -185,3 +186,19 @@ def test_whoever_is_known_to_be_short_goes_before_whoever_is_long() -> None:
         for agent in Simulation(jobs, Provider(slots=1), "default", guess=Hints(0.0)).run().agents
     }
     assert ends[Pid("p_short")] < ends[Pid("p_long")]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_tokens_a_minute_are_used_up_whether_they_are_told_or_found(told: bool) -> None:
+    per_min, jobs = 200_000, crowd(0, agents=16)
+    known = LaneLimits(tokens_per_min=per_min if told else None)
+    run = Simulation(jobs, Provider(slots=64, tokens_per_min=per_min), "default", known=known).run()
+    assert len(run.of_kind()) == len(jobs)
+    asked = 0
+    for job in jobs:
+        context = job.context_tokens
+        for act in job.acts:
+            asked += context + act.output_tokens
+            context += act.output_tokens + act.result_tokens
+    assert run.ends_at <= 1.05 * 60 * (asked - per_min) / per_min, "a minute's worth goes at once"
+    assert run.wasted <= 0.1 * run.sent
