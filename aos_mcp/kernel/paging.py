@@ -74,8 +74,10 @@ class Pager:
                 experience=table.experience,
                 cold=self._is_cold(tx, info, tools, now),
             )
-            if not leaving(near=nearness(table.pages)):
-                return (), {}
+            words = nearness(table.pages)
+            victims = leaving(near=words)
+            if not victims or self._machine.embedder is None:
+                return victims, words
             near = self._near(tx)  # vectors are read only where something is to leave
             return leaving(near=near), near
 
