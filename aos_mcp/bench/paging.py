@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aos_mcp.abi.errors import Invalid
 from aos_mcp.bench import paging_speed
 from aos_mcp.bench.cache_model import ROWS, PriceRow
 from aos_mcp.bench.figures import Figure
@@ -19,6 +20,7 @@ from aos_mcp.bench.pagers import FORESEEN_EVERY, PAGERS, Ours
 from aos_mcp.bench.session import Bill, Pager, Play, held_or_fetched_bound, known_future_bound
 from aos_mcp.bench.traces import Trace, load, short_sessions, synthetic
 from aos_mcp.embed.minilm import MiniLM, find_files
+from aos_mcp.ports import Embedder
 
 SEEDS = (71, 72)
 LONG_STEPS = 600
@@ -79,15 +81,17 @@ def play(
     return Played(row, traces, bills, titles)
 
 
-def run(path: Path | None = None, model_path: str = "", say: Say = print) -> list[Figure]:
+def run(path: Path | None, model_path: str, say: Say) -> list[Figure]:
     """Measure on the synthetic traces, and on those of a file or folder where one is given.
 
     `model_path` is a folder with the files of all-MiniLM-L6-v2: what is played then also goes by vectors.
 
     Raises:
-        Invalid: the file is no trace.
+        Invalid: the file is no trace, or the folder holds no such model.
     """
-    recorded = load(path) if path is not None else []  # before anything is measured, so that a bad file is told at once
+    # Before anything is measured, so that what is wrong is told at once.
+    recorded = load(path) if path is not None else []
+    embedder = _embedder(model_path) if path is not None and model_path else None
     long = [synthetic(LONG_STEPS, seed) for seed in SEEDS]
     paused = [synthetic(LONG_STEPS, SEEDS[0], pauses=PAUSES)]
     figures: list[Figure] = []
@@ -107,17 +111,22 @@ def run(path: Path | None = None, model_path: str = "", say: Say = print) -> lis
         figures.append(_against("9 to 41 steps that fit", played, APPEND, "<= 1.02 x"))
     figures += paging_speed.run()
     if path is not None:
-        figures += _recorded(path, recorded, model_path, say)
+        figures += _recorded(path, recorded, embedder, say)
     return figures
 
 
-def _recorded(path: Path, traces: Sequence[Trace], model_path: str, say: Say) -> list[Figure]:
+def _embedder(model_path: str) -> MiniLM:
+    folder = find_files(model_path)
+    if folder is None:
+        raise Invalid(f"{model_path} does not hold all-MiniLM-L6-v2.", "Name a folder with its files, or leave it out.")
+    return MiniLM(folder)
+
+
+def _recorded(path: Path, traces: Sequence[Trace], embedder: Embedder | None, say: Say) -> list[Figure]:
     """Return the figures of recorded sessions, all together: as of the others, and where the money goes."""
-    what, figures = f"{path.stem}, {len(traces)} sessions", list[Figure]()
+    what, figures = f"{path.stem}, {len(traces)} joined", list[Figure]()
     near, pagers = [BLIND, OURS], dict(PAGERS)
-    folder = find_files(model_path) if model_path else None
-    if folder is not None:
-        embedder = MiniLM(folder)
+    if embedder is not None:
         meanings = {trace.name: meaning_of(trace, embedder, say) for trace in traces}
         pagers[ALIKE] = lambda trace: Ours("aos, nearness by vectors", meaning=meanings[trace.name])
         near.append(ALIKE)

@@ -12,7 +12,7 @@ from aos_mcp.abi.page import PageKind
 from aos_mcp.bench.cache_model import ROWS, PriceRow
 from aos_mcp.bench.meaning import meaning_of
 from aos_mcp.bench.pagers import PAGERS
-from aos_mcp.bench.paging import play
+from aos_mcp.bench.paging import play, run
 from aos_mcp.bench.session import Context, Play, held_or_fetched_bound, known_future_bound
 from aos_mcp.bench.traces import RUNS_JOINED, load, short_sessions, synthetic
 from aos_mcp.testing.embedder import WordEmbedder
@@ -160,6 +160,12 @@ def test_a_folder_without_runs_or_with_a_bad_one_is_refused(tmp_path: Path) -> N
     (tmp_path / "bad.traj.json").write_text('{"messages": 3}', "utf-8")
     with pytest.raises(Invalid):
         load(tmp_path)
+
+
+def test_a_folder_without_the_model_is_refused_before_anything_is_played(tmp_path: Path) -> None:
+    (tmp_path / "a.traj.json").write_text(json.dumps(shell_run("Count every bird.", "an owl")), "utf-8")
+    with pytest.raises(Invalid, match="MiniLM"):
+        run(tmp_path, str(tmp_path), lambda _: None)
 
 
 def test_the_meaning_of_a_played_page_is_its_text_and_a_fetched_copy_means_the_same(tmp_path: Path) -> None:
