@@ -38,7 +38,7 @@ each of those that were ready before it.
 LEAD_UNITS = 524_288
 """How far a program may get ahead of the least served of its owner for being short: a long agent's work, several times.
 
-`aos bench schedule` shows the price of less: with half of it everybody is done 1 to 2 % later, and more gains nothing.
+`aos bench schedule` shows the price of less: with half of it everybody is done 2 to 3 % later, and more gains nothing.
 """
 
 
