@@ -112,14 +112,14 @@ class FlushedStore:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def write(self, work: Callable[[Transaction], T], *, flush: bool = False) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, flush: bool = False, brief: bool = False) -> T:
         """See `ports.Store`."""
         del flush
-        return await self._store.write(work, flush=True)
+        return await self._store.write(work, flush=True, brief=brief)
 
-    async def read(self, work: Callable[[Transaction], T]) -> T:
+    async def read(self, work: Callable[[Transaction], T], *, brief: bool = False) -> T:
         """See `ports.Store`."""
-        return await self._store.read(work)
+        return await self._store.read(work, brief=brief)
 
     async def changed(self, timeout_s: float) -> None:
         """See `ports.Store`."""

@@ -31,7 +31,7 @@ async def autosave(machine: Machine, pid: Pid) -> None:
         return
     del machine.unsaved[pid]  # before anything is waited for: a process that ends meanwhile is taken out as well
     try:
-        process = await machine.store.read(lambda tx: tx.process_get(pid))
+        process = await machine.store.read(lambda tx: tx.process_get(pid), brief=True)
         if process is None or process.state is not ProcessState.READY:
             return
         with machine.keeping(pid):

@@ -35,7 +35,7 @@ async def blocked(call: Call, waiting_for: str, lends_to: Sequence[Pid] = ()) ->
     goes_on = False
     machine.blocked[pid] += 1
     try:
-        _lend(machine, pid, sched_class((await call.read(call.own)).priority), lends_to)
+        _lend(machine, pid, sched_class((await call.read(call.own, brief=True)).priority), lends_to)
         if machine.blocked[pid] == 1:
             await _move(call, pid, ProcessState.BLOCKED, waiting_for)
         yield
@@ -81,7 +81,7 @@ async def _move(call: Call, pid: Pid, to: ProcessState, waiting_for: str | None)
         process = table.held(tx, pid, call.fence)
         return table.transition(tx, process, to, now=call.now, waiting_for=waiting_for)
 
-    process = await call.machine.store.write(work)
+    process = await call.machine.store.write(work, brief=True)
     call.machine.sign_of_life(pid)
     call.machine.process_changed(process)
 

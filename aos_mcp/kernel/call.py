@@ -63,11 +63,11 @@ class Call:
     after: list[Callable[[], None]] = field(default_factory=list)
     """Run once the commit is durable: cancel turns, wake the loop."""
 
-    async def read(self, work: Callable[[Transaction], T]) -> T:
+    async def read(self, work: Callable[[Transaction], T], *, brief: bool = False) -> T:
         """Read the store."""
-        return await self.machine.store.read(work)
+        return await self.machine.store.read(work, brief=brief)
 
-    async def commit(self, work: Callable[[Transaction], R]) -> R:
+    async def commit(self, work: Callable[[Transaction], R], *, brief: bool = False) -> R:
         """Run the one transaction of a WRITE call: its effect, its journal step and its audit record together."""
         assert not self.committed, "a call commits once"
 
@@ -81,7 +81,7 @@ class Call:
             return result
 
         with anyio.CancelScope(shield=True):  # what is committed is also published, though the caller went away
-            result = await self.machine.store.write(unit)
+            result = await self.machine.store.write(unit, brief=brief)
         self.committed = True
         for hook in self.after:
             hook()

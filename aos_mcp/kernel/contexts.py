@@ -43,6 +43,11 @@ class Context:
         self._stamp = -1
         self._lock = Lock()  # A turn that was cut may still be reading when the next one begins.
 
+    @property
+    def is_warm(self) -> bool:
+        """Whether only what was written since the last time is still to be read."""
+        return self._stamp >= 0
+
     def refresh(self, tx: Transaction) -> Sequence[Page]:
         """Put in what was written since the last time, and return the rows, by position."""
         with self._lock:

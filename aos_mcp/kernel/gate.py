@@ -174,7 +174,7 @@ class Gate:
             return result
         if call.row.reach is Reach.READ:
             result = await handler(call, args)
-            await self._machine.store.write(lambda tx: self._account_for(tx, call, result))
+            await self._machine.store.write(lambda tx: self._account_for(tx, call, result), brief=True)
             return result
         return await self._act(call, args, handler)
 
@@ -216,7 +216,7 @@ class Gate:
         step = None
         if unsafe or call.caller.pid is not None:
             with anyio.CancelScope(shield=True):  # an intent that is committed is known here, so that it is settled
-                step = await self._machine.store.write(before, flush=unsafe)
+                step = await self._machine.store.write(before, flush=unsafe, brief=True)
                 call.key = step.idempotency_key
         try:
             with self._machine.acting(call.caller.pid):
@@ -248,7 +248,7 @@ class Gate:
     async def _settled(self, call: Call, work: Callable[[Transaction], T]) -> T:
         """Put the end of an act on record, whatever becomes of its caller meanwhile: it has happened."""
         with anyio.CancelScope(shield=True):
-            settled = await self._machine.store.write(work)
+            settled = await self._machine.store.write(work, brief=True)
         call.committed = True
         return settled
 
@@ -294,7 +294,7 @@ class Gate:
         if call.committed:
             return  # an act that failed has its record already
         entry = call.entry(error.code, error.message)
-        await self._machine.store.write(lambda tx: tx.audit_stage(entry))
+        await self._machine.store.write(lambda tx: tx.audit_stage(entry), brief=True)
 
 
 def is_audience(row: Syscall, caller: Caller) -> bool:

@@ -105,7 +105,7 @@ class Generation:
         if info.continues and self._goes_on and process is not None:
             pid = process.pid
             at = process.position
-            begun = await machine.store.read(lambda tx: broken_off(tx, pid, info.name, at))
+            begun = await machine.store.read(lambda tx: broken_off(tx, pid, info.name, at), brief=True)
         while True:
             if begun.times or begun.tokens:
                 self._call = self._make(times=begun.times, written=begun.tokens)

@@ -91,7 +91,7 @@ class Kernel:
             KeyRefused: the key opens nothing.
             AosError: the call was refused or failed.
         """
-        guest = await self._machine.store.read(lambda tx: guests.admit(tx, secret))
+        guest = await self._machine.store.read(lambda tx: guests.admit(tx, secret), brief=True)
         caller = Caller(kind=CallerKind.GUEST, principal=guest.owner, pid=guest.pid, host=guest.name)
         try:
             with guests.under_way(self._machine, guest.pid):

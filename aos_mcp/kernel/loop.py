@@ -12,7 +12,15 @@ from anyio.abc import TaskGroup
 from aos_mcp.abi.errors import AosError, BudgetExhausted
 from aos_mcp.abi.event import EventKind
 from aos_mcp.abi.handle import Pid
-from aos_mcp.abi.limits import HANG_S, LEASE_RENEW_S, LEASE_S, PICKS_KEPT, QUANTA_INFLIGHT_MAX, SHUTDOWN_S
+from aos_mcp.abi.limits import (
+    BRIEF_ROWS,
+    HANG_S,
+    LEASE_RENEW_S,
+    LEASE_S,
+    PICKS_KEPT,
+    QUANTA_INFLIGHT_MAX,
+    SHUTDOWN_S,
+)
 from aos_mcp.abi.process import ExitCode, Process, ProcessState
 from aos_mcp.abi.scheduling import Pick
 from aos_mcp.kernel import budget, dependents, table
@@ -74,7 +82,7 @@ class Loop:
         chosen = await self._queue.look(room)
         if machine.stopping or not chosen:
             return 0  # it began to stop while we looked
-        claimed = await machine.store.write(lambda tx: self._claim(tx, chosen))
+        claimed = await machine.store.write(lambda tx: self._claim(tx, chosen), brief=len(chosen) <= BRIEF_ROWS)
         for choice in chosen:
             machine.moved.add(choice.candidate.pid)  # whether it was claimed or had changed: read it again
         for process, choice, waited_s in claimed:
@@ -211,7 +219,7 @@ class Loop:
                 return None
             return table.end(tx, process, now=machine.clock.now(), code=code, reason=reason)
 
-        process = await machine.store.write(work)
+        process = await machine.store.write(work, brief=True)
         machine.cut(pid)
         if process is not None:
             machine.process_changed(process)

@@ -128,7 +128,9 @@ class ModelCall:
         machine = self._machine
         self.counted = counted_in(prompt)
         with anyio.CancelScope(shield=True):  # what is reserved is known here, so that it is given back
-            output = await machine.store.write(lambda tx: self._reserve(tx, prompt, process))
+            output = await machine.store.write(
+                lambda tx: self._reserve(tx, prompt, process), brief=not prompt.attachments
+            )
         native = NATIVE_PRIORITY[SchedClass(int(self._order[0]))]
         prompt = replace(prompt, max_output_tokens=output, native_priority=native)
         outcome, used, body = "cut", None, b"{}"
@@ -346,7 +348,7 @@ class ModelCall:
                 self._finish(tx, self.step, StepState.FAILED, body)
             tx.audit_stage(self._entry(outcome, used))
 
-        await self._machine.store.write(work)
+        await self._machine.store.write(work, brief=True)
         self._count(used)
 
     def _entry(self, outcome: str, used: Usage) -> AuditEntry:

@@ -18,7 +18,7 @@ from aos_mcp.abi.audit import kernel_entry
 from aos_mcp.abi.completion import Completion, ModelInfo, Prompt, ToolRequest, ToolSpec
 from aos_mcp.abi.errors import AosError, BudgetExhausted, ModelError, ModelFault
 from aos_mcp.abi.journal import FALLBACK, EffectClass
-from aos_mcp.abi.limits import MOUNT_WAKE_S
+from aos_mcp.abi.limits import BRIEF_ROWS, MOUNT_WAKE_S
 from aos_mcp.abi.message import Message
 from aos_mcp.abi.page import Page, PageKind
 from aos_mcp.abi.process import ExitCode, Process, ProcessState, Signal
@@ -83,7 +83,7 @@ class Quantum:
 
     async def _turn(self) -> None:
         machine = self._machine
-        process = await machine.store.write(self._open)
+        process = await machine.store.write(self._open, brief=True)
         if process.state is not ProcessState.RUNNING:
             machine.process_changed(process)
             return
@@ -91,7 +91,7 @@ class Quantum:
         if any("__" in pattern for layer in process.rights.tools for pattern in layer):
             # After a boot its servers are still starting; without them its calls would be unknown, its prompt another.
             await machine.mounts.settled(MOUNT_WAKE_S)
-        table_, reply_page, requests = await machine.store.read(self._standing)
+        table_, reply_page, requests = await machine.store.read(self._standing, brief=self._pager.context.is_warm)
         if reply_page is None:
             if self._process.fallbacks and machine.admission.is_blocked(self._process.model):
                 await self._finally(lambda tx: self._fall_back(tx, "left alone"))
@@ -101,7 +101,7 @@ class Quantum:
                 return
         answered = frozenset(page.position for page in table_ if page.kind is PageKind.RESULT)
         await Requests(machine, self._gate, self._process, reply_page, answered).answer(requests)
-        process = await machine.store.write(self._close)
+        process = await machine.store.write(self._close, brief=True)
         machine.process_changed(process)
 
     def _open(self, tx: Transaction) -> Process:
@@ -163,7 +163,7 @@ class Quantum:
             completion = await call.run(prompt, process=self._process)
         except ModelError as error:
             if error.fault is ModelFault.CONTEXT_TOO_LONG:
-                await machine.store.write(lambda tx: counting.too_long(tx, info, call.counted))
+                await machine.store.write(lambda tx: counting.too_long(tx, info, call.counted), brief=True)
             if error.fault is not ModelFault.CONTEXT_TOO_LONG or not await self._shrunk():
                 await self._fault(error, call.verdict)
             return None, ()
@@ -182,7 +182,7 @@ class Quantum:
             return self._settle(tx, call, completion, cuts)
 
         with anyio.CancelScope(shield=True):  # the answer is paid for, whoever still wants it
-            settled = await machine.store.write(settle)
+            settled = await machine.store.write(settle, brief=True)
         if settled is None:
             raise table.Superseded(self._pid)
         page, process = settled
@@ -199,14 +199,14 @@ class Quantum:
         against the prompt itself, counted as a whole; where that is too much, pages are weighed by it, and more leave.
         """
         machine, context, cut = self._machine, self._pager.context, False
-        room = await machine.store.read(lambda tx: counting.room(tx, info, window_tokens))
+        room = await machine.store.read(lambda tx: counting.room(tx, info, window_tokens), brief=True)
         fixed = count(SYSTEM) + sum(tool_tokens(tool) for tool in tools)
         fits = for_pages = max(room - fixed, room // ROOM_PART)
         for attempt in range(FITTINGS_MAX):
             left = await self._pager.fit(fits, info, tools)
             cut, resident = cut or left, context.table.resident_tokens
             lay = partial(self._laid_out, rows=list(context.table.pages), tools=tools, wanted=wanted)
-            prompt = await machine.store.read(lay)
+            prompt = await machine.store.read(lay, brief=len(context.table.pages) <= BRIEF_ROWS)
             counted = counted_in(prompt).plain if fixed + resident > room // SURELY_PART else 0
             if counted <= room or (attempt and not left):
                 break
@@ -229,7 +229,7 @@ class Quantum:
         """Halve a context that the provider finds too long; False when nothing may leave."""
         if not await self._pager.shrink():
             return False
-        process = await self._machine.store.write(self._close)
+        process = await self._machine.store.write(self._close, brief=True)
         self._machine.process_changed(process)
         return True
 
@@ -345,7 +345,7 @@ class Quantum:
     async def _finally(self, work: Callable[[Transaction], Process]) -> None:
         with anyio.CancelScope(shield=True):
             try:
-                process = await self._machine.store.write(work)
+                process = await self._machine.store.write(work, brief=True)
             except table.Superseded:
                 return
             except AosError as error:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from aos_mcp.abi.handle import Pid
+from aos_mcp.abi.limits import BRIEF_ROWS
 from aos_mcp.abi.process import Candidate, sched_class
 from aos_mcp.abi.scheduling import ALL_OWNERS, OWNER_PREFIX, Share
 from aos_mcp.kernel import sizes
@@ -49,7 +50,10 @@ class Queue:
             self._scanned_at = machine.clock.monotonic()
         now = machine.clock.now()
         try:
-            await machine.store.read(lambda tx: self._follow(tx, now, moved, served, whole=whole))
+            await machine.store.read(
+                lambda tx: self._follow(tx, now, moved, served, whole=whole),
+                brief=not whole and len(moved) <= BRIEF_ROWS,
+            )
         except BaseException:
             machine.rescan = True  # what was heard is lost
             raise

@@ -17,7 +17,7 @@ from aos_mcp.abi.capability import Caller, CallerKind
 from aos_mcp.abi.completion import ToolRequest
 from aos_mcp.abi.errors import AosError, Invalid, LimitExceeded, UnknownOutcome
 from aos_mcp.abi.journal import EffectClass, Step, StepState
-from aos_mcp.abi.limits import TOOL_REQUESTS_PER_TURN_MAX
+from aos_mcp.abi.limits import BRIEF_CHARS, TOOL_REQUESTS_PER_TURN_MAX
 from aos_mcp.abi.page import Page, PageKind
 from aos_mcp.abi.process import Process, ProcessState
 from aos_mcp.context.layout import decode_reply
@@ -107,11 +107,11 @@ class Requests:
             raise failures[0]
 
     async def _over(self) -> bool:
-        process = await self._machine.store.read(lambda tx: tx.process_get(self._process.pid))
+        process = await self._machine.store.read(lambda tx: tx.process_get(self._process.pid), brief=True)
         return process is None or process.state is ProcessState.EXITED
 
     async def _one(self, decoded: Decoded) -> None:
-        known = await self._machine.store.write(lambda tx: self._before(tx, decoded))
+        known = await self._machine.store.write(lambda tx: self._before(tx, decoded), brief=True)
         if known is not None:
             await self._keep(decoded, *known)
             return
@@ -190,7 +190,7 @@ class Requests:
                 origin=origin.page_id if origin is not None else None,
             )
 
-        await self._machine.store.write(work)
+        await self._machine.store.write(work, brief=len(text) <= BRIEF_CHARS)
 
     def _key(self, decoded: Decoded) -> str:
         """Return what the journal knows a request by. Some models use one id again and again; its place is its own."""

@@ -6,7 +6,7 @@ import anyio
 
 from aos_mcp.abi.audit import AuditHead, AuditRecord
 from aos_mcp.abi.event import Event, EventKind
-from aos_mcp.abi.limits import AUDIT_SEAL_BATCH, AUDIT_SEAL_S
+from aos_mcp.abi.limits import AUDIT_SEAL_BATCH, AUDIT_SEAL_S, BRIEF_ROWS
 from aos_mcp.audit.chain import head_text, link, load_key, parse_head, sign_head
 from aos_mcp.audit.merkle import Frontier, frontier_of
 from aos_mcp.kernel.machine import Machine
@@ -34,11 +34,11 @@ async def seal_all(machine: Machine, *, keep: bool) -> int:
         sealed += count
         if count < AUDIT_SEAL_BATCH:
             break
-    head = await machine.store.read(lambda tx: tx.audit_head()) if keep else None
+    head = await machine.store.read(lambda tx: tx.audit_head(), brief=True) if keep else None
     if head is not None:
         await anyio.to_thread.run_sync(_keep_head, machine, head)
     if sealed or machine.anchor is None:
-        machine.anchor = head or await machine.store.read(lambda tx: tx.audit_head())
+        machine.anchor = head or await machine.store.read(lambda tx: tx.audit_head(), brief=True)
     if sealed:
         machine.bus.publish(Event(kind=EventKind.AUDIT, subject="audit", owner="", uris=("aos://audit",)))
     return sealed
@@ -69,7 +69,7 @@ async def _stage_observed(machine: Machine) -> None:
             tx.audit_stage(entry)
 
     try:
-        await machine.store.write(stage)
+        await machine.store.write(stage, brief=len(seen) <= BRIEF_ROWS)
     except BaseException:
         machine.observed.extendleft(reversed(seen))
         raise

@@ -490,16 +490,19 @@ class Store(Protocol):
     `work` runs on a worker thread, does no I/O but through its transaction, and may be run again from the start when
     the first try met a conflict between machines: it must have no effect of its own. An exception from `work` undoes
     the unit and comes out of the call; other units of the same group are not touched.
+
+    `brief` work touches a few rows that it names by their keys, and takes less than a hop to a thread would: a driver
+    may run it in the event loop's own thread.
     """
 
-    async def write(self, work: Callable[[Transaction], T], *, flush: bool = False) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, flush: bool = False, brief: bool = False) -> T:
         """Run a unit and commit it. After return it survives `kill -9`; with `flush`, a power cut too.
 
         Raises Unavailable when the disk is full or fails: nothing was changed then.
         """
         ...
 
-    async def read(self, work: Callable[[Transaction], T]) -> T:
+    async def read(self, work: Callable[[Transaction], T], *, brief: bool = False) -> T:
         """Run a unit that only reads, on a snapshot, without waiting for the writer."""
         ...
 

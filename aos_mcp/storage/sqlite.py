@@ -7,26 +7,40 @@ The standard library's `sqlite3` on worker threads is used, not aiosqlite: a uni
 hop to a thread serves a whole group of units instead of one hop for every statement. A hop costs as much processor time
 as thirty statements, so units that only read share it too, and the snapshot with it.
 
+Brief units make no hop at all: they run in the event loop's own thread, where nothing is waited for: neither another
+program's lock, nor the medium, nor that the log is copied. After one that was not brief, threads do all for a while.
+
 Two programs on one file are safe: each group begins by taking the write lock, and waits a bounded time for it.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager, closing
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from aos_mcp.abi.errors import Unavailable
-from aos_mcp.abi.limits import STORE_GROUP_MAX, STORE_QUEUE_MAX, STORE_READ_GROUP_MAX, STORE_READERS
+from aos_mcp.abi.limits import (
+    STORE_BRIEF_COMMITS,
+    STORE_BRIEF_GROUP_MAX,
+    STORE_GROUP_MAX,
+    STORE_QUEUE_MAX,
+    STORE_READ_GROUP_MAX,
+    STORE_READERS,
+    STORE_STALL_S,
+    STORE_STALLED_S,
+)
 from aos_mcp.ports import Clock, Transaction
 from aos_mcp.storage.connection import DeviceFailed
 from aos_mcp.storage.queries import load_queries
@@ -49,9 +63,10 @@ class _Unit(Generic[T]):
 
     outcome: T
 
-    def __init__(self, work: Callable[[Transaction], T], *, flush: bool = False) -> None:
+    def __init__(self, work: Callable[[Transaction], T], *, flush: bool = False, brief: bool = False) -> None:
         self.work = work
         self.flush = flush
+        self.brief = brief and not flush
         self.settled = anyio.Event()
         self.taken = False
         self.abandoned = False
@@ -145,10 +160,11 @@ class _Queue:
 
     def group(self, first: _Unit[Any]) -> list[_Unit[Any]]:
         """Take what waits behind `first`, as far as a group goes; what was abandoned is left out."""
-        group = [first]
+        group, brief = [first], first.brief
         try:
-            while len(group) < self._group_max:
+            while len(group) < (STORE_BRIEF_GROUP_MAX if brief else self._group_max):
                 group.append(self.waiting.receive_nowait())
+                brief = brief and group[-1].brief
         except (anyio.WouldBlock, anyio.EndOfStream):
             pass
         group = [unit for unit in group if not unit.abandoned]
@@ -184,21 +200,36 @@ class SqliteStore:
         """Take over open connections. `connect` makes one more that reads."""
         self._connect = connect
         self._writer = writer
-        self._readers = readers
+        self._own, *self._readers = readers
+        self._own.never_wait()
+        """One that the event loop's thread reads with, and those of the others."""
         self._clock = clock
         self._nearest = Nearest()
+        self._stalled_until = -math.inf
+        self._brief_commits = 0
+        """In a row."""
+        self._stopped = False
         # Limiters of its own: a pool of threads that is full of other work never holds up the store.
         self._writing = anyio.CapacityLimiter(1)
-        self._reading = anyio.CapacityLimiter(len(readers))
+        self._reading = anyio.CapacityLimiter(len(self._readers))
         self._writes = _Queue(STORE_GROUP_MAX)
         self._looks = _Queue(STORE_READ_GROUP_MAX)
 
-    async def write(self, work: Callable[[Transaction], T], *, flush: bool = False) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, flush: bool = False, brief: bool = False) -> T:
         """Run a unit and commit it, see `ports.Store.write`."""
-        return await self._writes.settled(_Unit(work, flush=flush))
+        return await self._writes.settled(_Unit(work, flush=flush, brief=brief))
 
-    async def read(self, work: Callable[[Transaction], T]) -> T:
+    async def read(self, work: Callable[[Transaction], T], *, brief: bool = False) -> T:
         """Run a unit that only reads, see `ports.Store.read`."""
+        if brief and not self._is_stalled and not self._stopped:
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            unit = _Unit(work)
+            with self._watched():
+                self._look(self._own, [unit])
+            if unit.error is None:
+                return unit.outcome
+            if not isinstance(unit.error, DeviceFailed):
+                raise unit.error
         return await self._looks.settled(_Unit(work))
 
     async def changed(self, timeout_s: float) -> None:
@@ -229,7 +260,8 @@ class SqliteStore:
         async for first in self._writes.waiting:
             group = self._writes.group(first)
             try:
-                await anyio.to_thread.run_sync(self._commit, group, limiter=self._writing)
+                if not self._committed_here(group):
+                    await anyio.to_thread.run_sync(self._commit, group, limiter=self._writing)
             finally:
                 for unit in group:
                     unit.settled.set()
@@ -246,6 +278,7 @@ class SqliteStore:
 
     def stop(self) -> None:
         """Accept no further unit; the tasks end once they have settled those there are."""
+        self._stopped = True
         self._writes.stop()
         self._looks.stop()
 
@@ -253,19 +286,55 @@ class SqliteStore:
         """Close the connections, once no unit runs any more."""
         await anyio.to_thread.run_sync(self._close_connections, limiter=self._writing)
 
+    @property
+    def _is_stalled(self) -> bool:
+        return self._clock.monotonic() < self._stalled_until
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Notice when what should have been brief was not."""
+        began = self._clock.monotonic()
+        yield
+        now = self._clock.monotonic()
+        if now - began > STORE_STALL_S:
+            self._stalled_until = now + STORE_STALLED_S
+
+    def _committed_here(self, group: list[_Unit[Any]]) -> bool:
+        """Run a group in this thread; False where it is a thread's: it is not brief, or would have to wait."""
+        free = self._writing.available_tokens > 0  # the upkeep of the file has the connection sometimes
+        often = self._brief_commits >= STORE_BRIEF_COMMITS
+        if often or not free or self._is_stalled or not all(unit.brief for unit in group):
+            return False
+        with self._watched():
+            try:
+                self._writer.begin_write(flush=False, patient=False)
+            except DeviceFailed:
+                return False
+            self._run(group)
+        self._brief_commits += 1
+        return True
+
     def _commit(self, group: list[_Unit[Any]]) -> None:
-        """Run a group in one transaction, on a worker thread. What fails the commit fails every unit in it.
+        """Run a group in one transaction, on a worker thread."""
+        self._brief_commits = 0
+        try:
+            self._writer.begin_write(flush=any(unit.flush for unit in group))
+        except DeviceFailed as failure:
+            _fail(group, failure)
+        else:
+            self._run(group)
+
+    def _run(self, group: list[_Unit[Any]]) -> None:
+        """Run a group in the transaction that has begun. What fails the commit fails every unit in it.
 
         That holds also for a unit that had failed by itself: what it decided by may have been another's undone write.
         """
         try:
-            self._writer.begin_write(flush=any(unit.flush for unit in group))
             for unit in group:
                 unit.run(self._writer)
             self._writer.commit()
         except DeviceFailed as failure:
-            for unit in group:
-                unit.error = failure.again()
+            _fail(group, failure)
 
     def _look(self, reader: SqliteConnection, group: list[_Unit[Any]]) -> None:
         """Run units that only read on one snapshot, on a worker thread."""
@@ -285,7 +354,7 @@ class SqliteStore:
             self._writer.all(name, {})
 
     def _close_connections(self) -> None:
-        for reader in self._readers:
+        for reader in (self._own, *self._readers):
             reader.close()
         self._writer.close()
 
@@ -338,7 +407,7 @@ def _open(
         writer.keep_log()
         _migrate(writer, now)
         readers = []
-        for _ in range(STORE_READERS):
+        for _ in range(1 + STORE_READERS):
             reader = connect(path, queries, query_only=True)
             opened.callback(reader.close)
             readers.append(reader)
@@ -371,6 +440,11 @@ def _migrate(writer: SqliteConnection, now: float) -> None:
         writer.commit()
     finally:
         writer.rollback()
+
+
+def _fail(group: list[_Unit[Any]], failure: DeviceFailed) -> None:
+    for unit in group:
+        unit.error = failure.again()
 
 
 def _closed() -> Unavailable:

@@ -9,7 +9,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from aos_mcp.abi.errors import AosError, Conflict, Internal, Invalid, LimitExceeded, Unavailable
-from aos_mcp.abi.limits import STORE_BUSY_S
 from aos_mcp.storage.connection import DeviceFailed, Row, Value
 
 _KEY_EXISTS = frozenset(
@@ -106,18 +105,18 @@ class SqliteConnection:
         self._queries = queries
         self._query_only = query_only
         self._flushing = False
+        self._patient = True
         self._doubtful = False
         """A commit failed: of the log, what was thought to be on its way to the medium may never get there."""
         with _translation("open"):
             self._db = sqlite3.connect(
                 path,
-                timeout=STORE_BUSY_S,
                 isolation_level=None,
                 check_same_thread=False,
                 cached_statements=len(queries),
             )
         self._columns: dict[str, tuple[str, ...]] = {}
-        for name in ("connection_cache", "connection_sort_in_memory"):
+        for name in ("connection_wait", "connection_cache", "connection_sort_in_memory"):
             self.all(name, {})
         if query_only:
             self.all("connection_query_only", {})
@@ -162,20 +161,27 @@ class SqliteConnection:
         for name in ("connection_wal_keep", "connection_checkpoint_pages", "connection_no_flush"):
             self.all(name, {})
 
-    def begin_write(self, *, flush: bool) -> None:
+    def begin_write(self, *, flush: bool, patient: bool = True) -> None:
         """Take the write lock. With `flush`, the commit waits until the bytes are on the medium.
+
+        One that is not `patient` waits for no other program, and its commit does not copy the log into the file: it
+        raises DeviceFailed where it would have to wait.
 
         After a commit that failed, the log is begun anew first. A system that could not write a page forgets that it
         had to: what is flushed later into the same log could stand behind a hole, and be lost with a power cut.
         """
         self.rollback()
         if self._doubtful:
-            if self.all("log_truncate", {})[0]["busy"]:
+            if not patient or self.all("log_truncate", {})[0]["busy"]:
                 raise DeviceFailed(*_DEVICE[sqlite3.SQLITE_BUSY])
             self._doubtful = False
         if flush != self._flushing:
             self._control("connection_flush" if flush else "connection_no_flush")
             self._flushing = flush
+        if patient != self._patient:
+            self._control("connection_wait" if patient else "connection_no_wait")
+            self._control("connection_checkpoint_pages" if patient else "connection_no_checkpoint")
+            self._patient = patient
         self._control("begin_write")
 
     def commit(self) -> None:
@@ -201,6 +207,10 @@ class SqliteConnection:
         """Undo the unit, and nothing else of the transaction."""
         self._control("unit_undo")
         self._control("unit_end")
+
+    def never_wait(self) -> None:
+        """Fail where another program holds the file, instead of waiting for it."""
+        self._control("connection_no_wait")
 
     def begin_read(self) -> None:
         """Hold one state of the store until `rollback`, unless one is held already."""

@@ -62,17 +62,17 @@ class MortalStore:
         self._inner = inner
         self._death = death
 
-    async def write(self, work: Callable[[Transaction], T], *, flush: bool = False) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, flush: bool = False, brief: bool = False) -> T:
         """See `ports.Store`."""
         self._death.moment("write begins")
-        result = await self._inner.write(work, flush=flush)
+        result = await self._inner.write(work, flush=flush, brief=brief)
         self._death.moment("write is committed")
         return result
 
-    async def read(self, work: Callable[[Transaction], T]) -> T:
+    async def read(self, work: Callable[[Transaction], T], *, brief: bool = False) -> T:
         """See `ports.Store`."""
         self._death.moment("read")
-        return await self._inner.read(work)
+        return await self._inner.read(work, brief=brief)
 
     async def changed(self, timeout_s: float) -> None:
         """See `ports.Store`."""
@@ -97,10 +97,10 @@ class MortalConnection(SqliteConnection):
         self._death.moment(f"sql {name}")
         return super().all(name, values)
 
-    def begin_write(self, *, flush: bool) -> None:
+    def begin_write(self, *, flush: bool, patient: bool = True) -> None:
         """See `SqliteConnection`."""
         self._death.moment("sql begin")
-        super().begin_write(flush=flush)
+        super().begin_write(flush=flush, patient=patient)
 
     def unit_begin(self) -> None:
         """See `SqliteConnection`."""

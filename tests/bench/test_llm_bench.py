@@ -156,10 +156,10 @@ async def test_a_flushed_store_flushes_what_nobody_asked_to_flush() -> None:
     asked: list[bool] = []
 
     class Watched:
-        async def write(self, work: object, *, flush: bool = False) -> None:
+        async def write(self, work: object, *, flush: bool = False, brief: bool = False) -> None:
             asked.append(flush)
 
-        async def read(self, work: object) -> None:
+        async def read(self, work: object, *, brief: bool = False) -> None:
             raise AssertionError
 
         async def changed(self, timeout_s: float) -> None:

@@ -104,7 +104,7 @@ class AuditedStore:
         self._inner = inner
         self.looks = 0
 
-    async def write(self, work: Callable[[Transaction], T], *, flush: bool = False) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, flush: bool = False, brief: bool = False) -> T:
         def audited(tx: Transaction) -> T:
             result = work(tx)
             account = tx.account_get(WORKSPACE_ACCOUNT)
@@ -113,10 +113,10 @@ class AuditedStore:
                 self.looks += 1
             return result
 
-        return await self._inner.write(audited, flush=flush)
+        return await self._inner.write(audited, flush=flush, brief=brief)
 
-    async def read(self, work: Callable[[Transaction], T]) -> T:
-        return await self._inner.read(work)
+    async def read(self, work: Callable[[Transaction], T], *, brief: bool = False) -> T:
+        return await self._inner.read(work, brief=brief)
 
     async def changed(self, timeout_s: float) -> None:
         await self._inner.changed(timeout_s)

@@ -49,13 +49,13 @@ class FullStore:
         self._inner = inner
         self.full = False
 
-    async def write(self, work: Callable[[Transaction], T], *, flush: bool = False) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, flush: bool = False, brief: bool = False) -> T:
         if self.full and isinstance(work, partial) and "bodies" in work.keywords:
             raise Unavailable("The disk is full.", "Free some space.")
-        return await self._inner.write(work, flush=flush)
+        return await self._inner.write(work, flush=flush, brief=brief)
 
-    async def read(self, work: Callable[[Transaction], T]) -> T:
-        return await self._inner.read(work)
+    async def read(self, work: Callable[[Transaction], T], *, brief: bool = False) -> T:
+        return await self._inner.read(work, brief=brief)
 
     async def changed(self, timeout_s: float) -> None:
         await self._inner.changed(timeout_s)

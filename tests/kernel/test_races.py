@@ -32,14 +32,14 @@ class HookedStore:
         self._inner = inner
         self.hooks: dict[str, Callable[[], Any]] = {}
 
-    async def write(self, work: Callable[[Transaction], T], *, flush: bool = False) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, flush: bool = False, brief: bool = False) -> T:
         hook = next((hook for name, hook in self.hooks.items() if name in unit_name(work)), None)
         if hook is not None:
             await hook()
-        return await self._inner.write(work, flush=flush)
+        return await self._inner.write(work, flush=flush, brief=brief)
 
-    async def read(self, work: Callable[[Transaction], T]) -> T:
-        return await self._inner.read(work)
+    async def read(self, work: Callable[[Transaction], T], *, brief: bool = False) -> T:
+        return await self._inner.read(work, brief=brief)
 
     async def changed(self, timeout_s: float) -> None:
         await self._inner.changed(timeout_s)

@@ -146,8 +146,8 @@ async def test_an_agent_killed_while_its_own_save_is_decided_takes_nothing_else_
         machine, inner = k.machine, k.machine.store
 
         class Store(HookedStore):
-            async def read(self, work: Any) -> Any:
-                found = await inner.read(work)
+            async def read(self, work: Any, *, brief: bool = False) -> Any:
+                found = await inner.read(work, brief=brief)
                 if "autosave" in unit_name(work):
                     machine.unsaved.clear()  # as the reaper does, once the end is published
                 return found

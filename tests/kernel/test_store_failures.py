@@ -27,14 +27,14 @@ class SickStore:
         self.ill = False
         self.refused = 0
 
-    async def write(self, work: Callable[[Transaction], T], *, flush: bool = False) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, flush: bool = False, brief: bool = False) -> T:
         if self.ill:
             self.refused += 1
             raise Unavailable("The disk is full.", "Make room.")
-        return await self.inner.write(work, flush=flush)
+        return await self.inner.write(work, flush=flush, brief=brief)
 
-    async def read(self, work: Callable[[Transaction], T]) -> T:
-        return await self.inner.read(work)
+    async def read(self, work: Callable[[Transaction], T], *, brief: bool = False) -> T:
+        return await self.inner.read(work, brief=brief)
 
     async def changed(self, timeout_s: float) -> None:
         await self.inner.changed(timeout_s)

@@ -6,7 +6,8 @@ import os
 import shutil
 import sqlite3
 import stat
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -16,10 +17,17 @@ from pathlib import Path
 import anyio
 import pytest
 
-from aos_mcp.abi.errors import Unavailable
+from aos_mcp.abi.errors import NotFound, Unavailable
 from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.journal import StepState
-from aos_mcp.abi.limits import STORE_GROUP_MAX, STORE_READERS
+from aos_mcp.abi.limits import (
+    STORE_BRIEF_COMMITS,
+    STORE_BRIEF_GROUP_MAX,
+    STORE_GROUP_MAX,
+    STORE_READERS,
+    STORE_STALL_S,
+    STORE_STALLED_S,
+)
 from aos_mcp.abi.page import PageKind
 from aos_mcp.ports import Transaction
 from aos_mcp.storage.connection import DeviceFailed
@@ -32,6 +40,8 @@ from aos_mcp.testing.store_samples import a_head, a_page, a_process, a_record, a
 PAYLOAD_BYTES = 5_000
 STEPS = 200
 GROWTH_MAX = 1.5
+LOG_BYTES_MAX = 40 * 2**20
+"""Sixteen megabytes, and what is written until a thread looks at it again."""
 
 
 @contextmanager
@@ -158,18 +168,24 @@ async def test_two_stores_on_one_file_take_turns(open_store: OpenStore) -> None:
         assert row.step == 200
 
 
-async def test_a_file_that_another_program_keeps_locked_is_reported_by_code(
-    path: Path, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("aos_mcp.storage.sqlite_connection.STORE_BUSY_S", 0.01)
-    async with open_store() as store:
+class Hurried(SqliteConnection):
+    """A connection that waits no more than ten milliseconds for another program."""
+
+    def __init__(self, path: Path, queries: Mapping[str, str], *, query_only: bool) -> None:
+        super().__init__(path, {**queries, "connection_wait": "PRAGMA busy_timeout = 10"}, query_only=query_only)
+
+
+@pytest.mark.parametrize("brief", [False, True], ids=["on a thread", "brief"])
+async def test_a_file_that_another_program_keeps_locked_is_reported_by_code(path: Path, *, brief: bool) -> None:
+    async with open_sqlite(path, FakeClock(), connect=Hurried) as store:
         with _database(path) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(Unavailable, match="Another program holds the store"):
-                await store.write(lambda tx: tx.fact_put("a", "b"))
-            assert await store.read(lambda tx: tx.fact_get("a")) is None, "readers do not mind"
+                await store.write(lambda tx: tx.fact_put("a", "b"), brief=brief)
+            assert await store.read(lambda tx: tx.fact_get("a"), brief=brief) is None, "readers do not mind"
             other.execute("ROLLBACK")
-        await store.write(lambda tx: tx.fact_put("a", "b"))
+        await store.write(lambda tx: tx.fact_put("a", "b"), brief=brief)
+        assert await store.read(lambda tx: tx.fact_get("a"), brief=brief) == "b"
 
 
 async def test_more_callers_than_one_group_or_all_readers_hold_are_all_served(open_store: OpenStore) -> None:
@@ -184,6 +200,125 @@ async def test_more_callers_than_one_group_or_all_readers_hold_are_all_served(op
                 tasks.start_soon(store.write, put(number))
                 tasks.start_soon(store.read, lambda tx: tx.fact_get("0"))
         assert await store.read(lambda tx: sum(tx.fact_get(str(n)) == "yes" for n in range(callers))) == callers
+
+
+def _find(tx: Transaction, name: str) -> str:
+    found = tx.fact_get(name)
+    if found is None:
+        raise NotFound(f"There is no {name}.", "Look elsewhere.")
+    return found
+
+
+def _thread(tx: Transaction) -> int:
+    tx.fact_get("a")
+    return threading.get_ident()
+
+
+async def test_brief_work_runs_in_the_thread_of_the_loop_and_other_work_does_not(open_store: OpenStore) -> None:
+    here = threading.get_ident()
+    async with open_store() as store:
+        assert await store.write(_thread, brief=True) == here
+        assert await store.read(_thread, brief=True) == here
+        assert await store.write(_thread) != here
+        assert await store.read(_thread) != here
+        assert await store.write(_thread, brief=True, flush=True) != here, "a flush waits for the medium"
+
+
+async def test_brief_work_that_fails_is_undone_alone(open_store: OpenStore) -> None:
+    def put(tx: Transaction, name: str) -> None:
+        tx.fact_put(name, "yes")
+        if name == "7":
+            raise KeyError(name)
+
+    failed: list[tuple[object, ...]] = []
+
+    async def write(name: str) -> None:
+        try:
+            await store.write(partial(put, name=name), brief=True)
+        except KeyError as error:
+            failed.append(error.args)
+
+    async with open_store() as store:
+        async with anyio.create_task_group() as tasks:
+            for number in range(STORE_BRIEF_GROUP_MAX + 10):
+                tasks.start_soon(write, str(number))
+        there = await store.read(lambda tx: [n for n in range(STORE_BRIEF_GROUP_MAX + 10) if tx.fact_get(str(n))])
+        with refused(NotFound):
+            await store.read(partial(_find, name="nothing"), brief=True)
+    assert failed == [("7",)]
+    assert there == [n for n in range(STORE_BRIEF_GROUP_MAX + 10) if n != 7]
+
+
+async def test_while_another_program_holds_the_file_brief_work_waits_for_it_and_the_loop_does_not(
+    path: Path, open_store: OpenStore
+) -> None:
+    async with open_store() as store:
+        with _database(path) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(partial(store.write, lambda tx: tx.fact_put("a", "b"), brief=True))
+                await anyio.sleep(0.05)  # the loop goes on while a thread waits for the lock
+                other.execute("ROLLBACK")
+        assert await store.read(lambda tx: tx.fact_get("a"), brief=True) == "b"
+
+
+@pytest.mark.parametrize("kind", ["write", "read"])
+async def test_after_brief_work_that_was_slow_threads_do_it_for_a_while(path: Path, kind: str) -> None:
+    clock, here = FakeClock(), threading.get_ident()
+
+    def slow(tx: Transaction) -> None:
+        tx.fact_get("a")
+        clock.advance(2 * STORE_STALL_S)
+
+    async with open_sqlite(path, clock) as store:
+        await getattr(store, kind)(slow, brief=True)
+        assert await store.write(_thread, brief=True) != here
+        assert await store.read(_thread, brief=True) != here
+        clock.advance(STORE_STALLED_S)
+        assert await store.write(_thread, brief=True) == here
+        assert await store.read(_thread, brief=True) == here
+
+
+async def test_the_log_is_copied_into_the_file_though_all_work_is_brief(path: Path, open_store: OpenStore) -> None:
+    log = path.with_name(path.name + "-wal")
+    async with open_store() as store:
+        sizes = []
+        for number in range(5 * STORE_BRIEF_COMMITS):
+            await store.write(partial(_put_much, number=number), brief=True)
+            sizes.append(log.stat().st_size)
+    assert max(sizes) < LOG_BYTES_MAX, "a hundred megabytes went through it"
+
+
+def _put_much(tx: Transaction, number: int) -> None:
+    tx.payload_put(os.urandom(LOG_BYTES_MAX // STORE_BRIEF_COMMITS // 2) + str(number).encode())
+
+
+async def test_a_brief_commit_that_failed_is_told_and_the_log_is_begun_anew(path: Path) -> None:
+    async with open_sqlite(path, FakeClock(), connect=FailsToCommit) as store:
+        FailsToCommit.fails = True
+        with refused(Unavailable):
+            await store.write(lambda tx: tx.fact_put("b", "never"), brief=True)
+        assert await store.write(_thread, brief=True) != threading.get_ident(), "that waits for the medium"
+        assert await store.write(_thread, brief=True) == threading.get_ident()
+        assert await store.read(lambda tx: tx.fact_get("b"), brief=True) is None
+
+
+async def test_brief_work_goes_on_while_the_file_is_compacted(path: Path) -> None:
+    async with open_sqlite(path, FakeClock()) as store:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(store.compact)
+            for number in range(20):
+                tasks.start_soon(partial(store.write, partial(_put_much, number=number), brief=True))
+        await store.compact()
+
+
+async def test_a_closed_store_does_no_brief_work(open_store: OpenStore) -> None:
+    async with open_store() as store:
+        pass
+    with refused(Unavailable):
+        await store.write(_thread, brief=True)
+    with refused(Unavailable):
+        await store.read(_thread, brief=True)
 
 
 async def test_a_change_elsewhere_is_waited_for_by_the_clock(path: Path) -> None:

@@ -84,7 +84,7 @@ async def _part(call: Call, part: ContentPart) -> Attachment | str:
 async def _read(call: Call, path: str) -> bytes:
     if call.caller.pid is None:
         raise Invalid("A file is read from an agent's own workspace.", "Send its bytes as data (base64).")
-    process = await call.read(call.own)
+    process = await call.read(call.own, brief=True)
     read, limit = call.machine.workspaces.read, ATTACHMENT_BYTES_MAX + 1
     return await anyio.to_thread.run_sync(lambda: read(process.workspace, path, limit=limit))
 

@@ -32,7 +32,7 @@ async def execute(call: Call, args: a.ExecArgs) -> r.ExecResult:
     """Run one command and show what it wrote and which files it changed."""
     machine = call.machine
     await _proven(call)
-    process = await call.read(call.own) if call.caller.pid is not None else None
+    process = await call.read(call.own, brief=True) if call.caller.pid is not None else None
     rights = process.rights if process is not None else host_rights(call)
     level = narrow(rights, args.level)
     workspace = _workspace(call, process, args.workspace)

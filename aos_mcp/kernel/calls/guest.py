@@ -38,7 +38,7 @@ async def generate(call: Call, args: a.GenerateArgs) -> g.GenerateResult:
     prompt = _held_to(_prompt(args.prompt), args)
     if prompt.output_schema is not None:
         check_schema(prompt.output_schema)
-    order = order_of(sched_class((await call.read(call.own)).priority), call.now)
+    order = order_of(sched_class((await call.read(call.own, brief=True)).priority), call.now)
     one, completion = await patiently(call, chain, prompt, order, deliver=call.deliver)
     return settling(call, one, completion, _result(completion))
 
@@ -65,13 +65,13 @@ async def count_tokens(call: Call, args: a.CountTokensArgs) -> g.CountTokensResu
     """Count a prompt as it would be reserved: an estimate that the provider's own count should not exceed."""
     machine, chain = call.machine, await _chosen(call, args.model)
     info = await machine.models.resolve(chain[0]).describe()
-    margin = await call.read(lambda tx: machine.margins.of(tx, info))
+    margin = await call.read(lambda tx: machine.margins.of(tx, info), brief=True)
     return g.CountTokensResult(tokens=counted_in(_prompt(args.prompt)).at_most(margin))
 
 
 async def list_models(call: Call, args: a.NoArgs) -> g.ModelsResult:
     """List the names that are sure to work: the guest's own model, and what the operator gave names to."""
-    own = (await call.read(call.own)).model
+    own = (await call.read(call.own, brief=True)).model
     aliases = call.machine.settings.gateway.aliases
     plain = [name for name in aliases if not set(name) & set("*?[")]
     return g.ModelsResult(default=own, models=list(dict.fromkeys([own, *plain, *aliases.values()])))

@@ -33,7 +33,7 @@ async def send(call: Call, args: a.SendArgs) -> r.SendResult:
         )
         return r.SendResult(message_id=message.message_id)
 
-    return await call.commit(work)
+    return await call.commit(work, brief=True)
 
 
 def _recipient(tx: Transaction, call: Call, to: str) -> str:

@@ -41,7 +41,7 @@ async def complete(call: Call, args: a.CompleteArgs) -> r.CompleteResult:
     one, completion = await patiently(call, chain, prompt, order)
     if prompt.output_schema is None:
         return settling(call, one, completion, _result(completion, text=completion.reply.text))
-    await call.machine.store.write(partial(one.settle, completion=completion))
+    await call.machine.store.write(partial(one.settle, completion=completion), brief=True)
     answer, problem = _parse(completion.reply, prompt.output_schema)
     if problem is not None:
         again = f"That does not fit the schema ({problem}). Answer again with the whole JSON document alone."
@@ -49,7 +49,7 @@ async def complete(call: Call, args: a.CompleteArgs) -> r.CompleteResult:
         turns = (*prompt.turns, said, Turn(role="user", text=again))
         first = completion.usage
         one, completion = await patiently(call, chain, replace(prompt, turns=turns, turn=1), order)
-        await call.machine.store.write(partial(one.settle, completion=completion))
+        await call.machine.store.write(partial(one.settle, completion=completion), brief=True)
         completion = replace(completion, usage=first + completion.usage)
         answer, problem = _parse(completion.reply, prompt.output_schema)
     if problem is not None:
@@ -63,7 +63,7 @@ async def complete(call: Call, args: a.CompleteArgs) -> r.CompleteResult:
 async def models_of(call: Call) -> tuple[str, ...]:
     """Return the caller's own chain of models: a process's, or the default."""
     if call.caller.pid is not None:
-        own = await call.read(call.own)
+        own = await call.read(call.own, brief=True)
         return (own.model, *own.fallbacks)
     return chain_of(await call.machine.models.default())
 

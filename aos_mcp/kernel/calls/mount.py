@@ -33,7 +33,7 @@ async def search_tools(call: Call, args: a.SearchToolsArgs) -> r.SearchToolsResu
     await call.machine.mounts.settled(SETTLE_S)
     tools = [tool for tool in call.machine.mounts.tools() if tool.name not in call.machine.quarantined]
     if call.caller.pid is not None:
-        rights = (await call.read(call.own)).rights
+        rights = (await call.read(call.own, brief=True)).rights
         tools = [tool for tool in tools if may_call(rights, tool.name)]
     found = rank(args.query, tools)[: args.k]
     return r.SearchToolsResult(

@@ -41,7 +41,7 @@ PROGRESS_S = 1.0
 async def spawn(call: Call, args: a.SpawnArgs) -> r.SpawnResult:
     """Create a process, READY, with a share of its parent's budget and no more than its parent's rights."""
     definition, chain = await prepare(call, args)
-    result = await call.commit(lambda tx: create(tx, call, args, definition, chain))
+    result = await call.commit(lambda tx: create(tx, call, args, definition, chain), brief=True)
     if args.wait_s > 0:
         done = await _until_ended(call, result.pid, args.wait_s)
         result = r.SpawnResult(
@@ -62,7 +62,7 @@ async def prepare(call: Call, args: a.SpawnArgs) -> tuple[AgentDefinition | None
         for name in chain_of(model):
             check_model(call, name)
     elif call.caller.pid is not None:
-        own = await call.read(call.own)
+        own = await call.read(call.own, brief=True)
         model = ",".join((own.model, *own.fallbacks))
     model = model or await call.machine.models.default()
     chain = [(await call.machine.models.resolve(name).describe()).name for name in chain_of(model)]
@@ -241,7 +241,7 @@ async def wait(call: Call, args: a.WaitArgs) -> r.WaitResult:
 async def _wait(call: Call, pids: list[str], *, timeout_s: float, any_one: bool) -> r.WaitResult:
     machine = call.machine
     deadline = machine.clock.monotonic() + min(timeout_s, WAIT_S_MAX)
-    found = await call.read(lambda tx: _look(tx, call, pids))
+    found = await call.read(lambda tx: _look(tx, call, pids), brief=True)
     if not _enough(found, any_one=any_one) and timeout_s > 0:
         pids = [agent.pid for agent in found]
         lends_to = [Pid(pid) for pid in pids]
@@ -270,7 +270,7 @@ async def _until_ended(call: Call, pid: str, wait_s: float) -> r.AgentResult:
         async with blocked(call, f"agents {pid}", [Pid(pid)]):
             found, _ = await _watch(call, [pid], deadline, any_one=False, mail=False)
     except Cancelled:
-        found = await call.read(lambda tx: _look(tx, call, [pid]))
+        found = await call.read(lambda tx: _look(tx, call, [pid]), brief=True)
     return found[0]
 
 
@@ -280,13 +280,15 @@ async def _watch(
     machine = call.machine
     with machine.bus.listen() as events:
         while True:
-            found = await call.read(lambda tx: _look(tx, call, pids))
-            if _enough(found, any_one=any_one) or (mail and await call.read(lambda tx: _has_mail(tx, call))):
+            found = await call.read(lambda tx: _look(tx, call, pids), brief=True)
+            if _enough(found, any_one=any_one) or (
+                mail and await call.read(lambda tx: _has_mail(tx, call), brief=True)
+            ):
                 return found, False
             now = machine.clock.monotonic()
             if now >= deadline:
                 return found, True
-            await call.read(lambda tx: refuse_when_finishing(tx, call))
+            await call.read(lambda tx: refuse_when_finishing(tx, call), brief=True)
             if call.progress is not None:
                 ended = sum(agent.state is ProcessState.EXITED for agent in found)
                 await call.progress(ended, len(found), _summary(found))
@@ -360,7 +362,7 @@ async def list_agents(call: Call, args: a.ListArgs) -> r.ListResult:
             next_cursor=f"{last.created_at!r}~{last.pid}" if last else None,
         )
 
-    return await call.read(work)
+    return await call.read(work, brief=True)
 
 
 def _decode_cursor(cursor: str | None) -> tuple[float, str] | None:
@@ -453,7 +455,7 @@ async def exit_(call: Call, args: a.ExitArgs) -> r.ExitResult:
         call.after.append(lambda: call.machine.process_changed(ended))
         return r.ExitResult()
 
-    return await call.commit(work)
+    return await call.commit(work, brief=True)
 
 
 async def read_process(call: Call, args: a.PidArgs) -> r.ProcessResult:

@@ -9,6 +9,16 @@ PRAGMA journal_size_limit = 16777216;
 -- Sixteen megabytes of log before the writer copies it into the file: each copy flushes twice, a long log slows reads.
 PRAGMA wal_autocheckpoint = 4000;
 
+-- name: connection_no_checkpoint
+PRAGMA wal_autocheckpoint = 0;
+
+-- name: connection_wait
+-- Milliseconds that another program may hold the file before a unit is refused.
+PRAGMA busy_timeout = 5000;
+
+-- name: connection_no_wait
+PRAGMA busy_timeout = 0;
+
 -- name: connection_cache
 -- Kilobytes, negative by SQLite's convention.
 PRAGMA cache_size = -8192;
