@@ -201,8 +201,8 @@ class SqliteStore:
         self._connect = connect
         self._writer = writer
         self._own, *self._readers = readers
+        """The one that the event loop's thread reads with, and those of the others."""
         self._own.never_wait()
-        """One that the event loop's thread reads with, and those of the others."""
         self._clock = clock
         self._nearest = Nearest()
         self._stalled_until = -math.inf
