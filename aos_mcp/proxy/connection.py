@@ -192,6 +192,10 @@ class Connection:
                 pass  # Asked for again below.
             await pause(broken)
 
+    def listening(self) -> None:
+        """Take note that the stream of an older server is open: what changed before is seen by listing once more."""
+        self.changed.set()
+
     async def heard(self, message: IncomingMessage) -> None:
         """Take a message the server sent unasked."""
         if isinstance(message, types.ToolListChangedNotification):
@@ -340,6 +344,7 @@ async def _transport(
             read_s=max(_READ_S, read_s),
             answer=answer,
             lost=connection.lose,
+            listening=connection.listening,
         )
 
     if target.transport == "sse":

@@ -39,13 +39,19 @@ logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 def guarded_client(
-    headers: Mapping[str, str], *, proxy: str | None, read_s: float, answer: bool, lost: Callable[[str], None]
+    headers: Mapping[str, str],
+    *,
+    proxy: str | None,
+    read_s: float,
+    answer: bool,
+    lost: Callable[[str], None],
+    listening: Callable[[], None],
 ) -> httpx2.AsyncClient:
     """Return a client that sends the configured headers only; `read_s` is how long a reply may be silent."""
     return httpx2.AsyncClient(
         headers={**headers, "Accept-Encoding": "identity"},
         timeout=httpx2.Timeout(_CONNECT_S, read=read_s),
-        transport=GuardedTransport(proxy=proxy, answer=answer, lost=lost),
+        transport=GuardedTransport(proxy=proxy, answer=answer, lost=lost, listening=listening),
         trust_env=False,
     )
 
@@ -53,16 +59,21 @@ def guarded_client(
 class GuardedTransport(httpx2.AsyncBaseTransport):
     """A transport around httpx2's own. `lost` is told, once or more, why the connection should be made anew.
 
+    `listening` is called when a stream of what the server tells unasked is open: it has nothing of what came before.
+
     With `answer` a failed POST is answered by a JSON-RPC error (`REFUSED`, `BROKEN`), so that the other calls go on;
     without it (the SDK's SSE client, which posts and reads on different requests) the failure is passed on.
     """
 
-    def __init__(self, *, proxy: str | None, answer: bool, lost: Callable[[str], None]) -> None:
+    def __init__(
+        self, *, proxy: str | None, answer: bool, lost: Callable[[str], None], listening: Callable[[], None]
+    ) -> None:
         """Build a transport; `proxy` is the URL of one to go through."""
         # As many connections as there are calls: the kernel bounds those.
         self._inner = httpx2.AsyncHTTPTransport(proxy=proxy, limits=httpx2.Limits(max_connections=None))
         self._answer = answer
         self._lost = lost
+        self._listening = listening
 
     async def handle_async_request(self, request: Request) -> Response:
         """Send one request, as the base class does; see the class for what differs."""
@@ -77,6 +88,8 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
             return _failure(request, REFUSED if unsent else BROKEN, reason)
         if request.method == "POST" and response.status_code >= 400:
             return await self._turned_away(request, response)
+        if request.method == "GET" and response.is_success:
+            self._listening()
         response.stream = _Bounded(response)
         return response
 

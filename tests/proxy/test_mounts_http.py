@@ -225,12 +225,15 @@ class Forgetful(Answering):
         elif self.headers.get("mcp-session-id") != str(kind.session):
             return self.reply(*self.forgotten)
         elif method == "tools/list":
-            result = {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in ("forget", "count")]}
+            result = {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in self.offered()]}
         elif method == "tools/call":
             result = {"content": [{"type": "text", "text": str(kind.session)}]}
             kind.session += message["params"]["name"] == "forget"
         body = {"jsonrpc": "2.0", "id": message.get("id"), "result": result}
         return self.reply(200 if "id" in message else 202, json.dumps(body).encode(), "application/json")
+
+    def offered(self) -> tuple[str, ...]:
+        return ("forget", "count")
 
     def do_GET(self) -> None:
         self.reply(405, b"", "text/plain")
@@ -244,6 +247,34 @@ class Forgetful(Answering):
         self.send_header("mcp-session-id", str(self.session))
         self.end_headers()
         self.wfile.write(body)
+
+
+class Growing(Forgetful):
+    """One whose list grows just before its stream of notices is open, so that nobody is told."""
+
+    forgotten = (404, b"gone", "text/plain")
+    listed, grown = threading.Event(), threading.Event()
+
+    def offered(self) -> tuple[str, ...]:
+        self.listed.set()
+        return ("first", "second") if self.grown.is_set() else ("first",)
+
+    def do_GET(self) -> None:
+        self.listed.wait(TEST_S)
+        self.grown.set()
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.end_headers()
+        self.wfile.flush()
+        self.rfile.read(1)  # until the client hangs up
+
+
+async def test_a_change_before_the_stream_of_notices_was_open_is_seen(
+    serving: Callable[[type[Answering]], int],
+) -> None:
+    with anyio.fail_after(TEST_S):
+        async with mounted({"far": remote("http", serving(Growing))}) as table:
+            await until(table, lambda: table.tool("far__second") is not None)
 
 
 RPC_ERROR = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"No valid session"}}'
