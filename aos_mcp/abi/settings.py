@@ -119,7 +119,7 @@ class PriceSettings(Rates):
 
 
 class ContextSettings(Section):
-    """When context is paged: fractions of the window, and the floor below which nothing is paged."""
+    """When context is paged: fractions of the window, and what is chosen to leave."""
 
     high_water: Annotated[float, Field(gt=0, lt=1)] = 0.9
     low_water: Annotated[float, Field(gt=0, lt=1)] = 0.3

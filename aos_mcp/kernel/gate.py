@@ -309,10 +309,9 @@ def is_audience(row: Syscall, caller: Caller) -> bool:
 
 
 def may_have_happened(step: Step, error: AosError | None) -> bool:
-    """Tell whether nobody knows what became of an act that ended in this error, or was cut."""
-    if error is not None and error.code is ErrorCode.UNKNOWN_OUTCOME:
-        return True
-    return step.effect is EffectClass.UNSAFE and (error is None or error.code is ErrorCode.TIMED_OUT)
+    """Tell whether an act that ended in this error, or was cut, may have changed something that nobody knows of."""
+    unsure = error is None or error.code in {ErrorCode.UNKNOWN_OUTCOME, ErrorCode.TIMED_OUT}
+    return unsure and step.effect is EffectClass.UNSAFE
 
 
 def _how_to_settle(step: Step, call: Call) -> str:

@@ -20,7 +20,7 @@ from aos_mcp.abi.settings import Settings, home_directory
 from aos_mcp.llm.anthropic import Anthropic
 from aos_mcp.llm.driver import Driver
 from aos_mcp.llm.embeddings import EndpointEmbedder
-from aos_mcp.llm.keys import missing_key
+from aos_mcp.llm.keys import AFTER, missing_key
 from aos_mcp.llm.link import Link, pool_timeout
 from aos_mcp.llm.openai_compatible import OpenAICompatible
 from aos_mcp.llm.prices import PriceTable
@@ -100,7 +100,7 @@ class Catalogue:
         variables = ", ".join(row.key_variables[0] for row in self._rows.values() if row.key_variables)
         raise Unavailable(
             "No model is configured, no provider has a key, and no Ollama answers.",
-            f"Set AOS_MODEL, or model in aos.toml, or one of {variables}; or start Ollama.",
+            f"Set AOS_MODEL, or model in aos.toml, or one of {variables}; or start Ollama. {AFTER}",
         )
 
     async def _first_served(self, row: Row) -> str | None:

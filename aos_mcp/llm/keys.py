@@ -15,6 +15,7 @@ from aos_mcp.abi import limits
 from aos_mcp.abi.errors import Invalid, Unavailable
 from aos_mcp.llm.providers import Row
 
+AFTER = "A kernel that runs keeps the environment it was started in: `aos stop` it then; the next command starts one."
 _SECRET_VARIABLES = frozenset({"AOS_HTTP_TOKEN", "AOS_DATABASE_URL"})
 
 
@@ -32,7 +33,7 @@ def missing_key(row: Row) -> Unavailable:
     want = f"Set {named}" if named else "Give it a key"
     return Unavailable(
         f"Provider {row.name!r} has no key.",
-        f'{want}, or write key = "env:NAME" (or file:, keyring:, cmd:) under [providers.{row.name}] in aos.toml.',
+        f'{want}, or write key = "env:NAME" (or file:, keyring:, cmd:) under [providers.{row.name}] in aos.toml. {AFTER}',
     )
 
 
@@ -73,7 +74,9 @@ async def _dereference(row: Row, reference: str, environ: Mapping[str, str], sec
             "Write env:NAME, file:PATH, keyring:SERVICE/NAME or cmd:COMMAND, never the key itself.",
         )
     if not key.strip():
-        raise _nothing(row, f"The {scheme}: reference of provider {row.name!r} gave no key.")
+        raise _nothing(
+            row, f"The {scheme}: reference of provider {row.name!r} gave no key.", AFTER if scheme == "env" else ""
+        )
     return key.strip()
 
 
@@ -113,5 +116,5 @@ async def _run(row: Row, command: str, env: Mapping[str, str]) -> str:
     return done.stdout.decode("utf-8", "replace")
 
 
-def _nothing(row: Row, sentence: str) -> Unavailable:
-    return Unavailable(sentence, f"Check key under [providers.{row.name}] in aos.toml.")
+def _nothing(row: Row, sentence: str, more: str = "") -> Unavailable:
+    return Unavailable(sentence, f"Check key under [providers.{row.name}] in aos.toml. {more}".rstrip())

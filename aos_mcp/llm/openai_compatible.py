@@ -108,7 +108,7 @@ def _cache_key(prompt: Prompt) -> str:
     """Return what the requests of one conversation have in common and others have not: how it begins.
 
     It says which of the provider's machines is asked, and one machine keeps up with a few requests of a key a minute.
-    Single questions are told apart by their system text and tools alone, which is all they share with one another.
+    Single questions without tools share the key of their system text, which is all they have in common.
     """
     digest = hashlib.sha256(prompt.system.encode("utf-8", "replace"))
     for tool in prompt.tools:

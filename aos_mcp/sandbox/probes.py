@@ -30,7 +30,7 @@ _PIDS_MAX = 64
 _COMMAND_S = 15.0
 _TIMEOUT_S = 0.3
 _SUPERVISOR_AND_SELF = 2
-_REPAIR = "Run `aos doctor` for all probes, and see docs/sandbox.md; until it passes, another driver is used."
+_REPAIR = "See docs/sandbox.md for what it needs; until it passes, another driver is used."
 
 _FACTS = """
 import ctypes, json, os, socket, sys

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import anyio
+import pytest
 
 from aos_mcp.abi.completion import Reply, ToolRequest
 from aos_mcp.abi.errors import UnknownOutcome
@@ -81,6 +82,24 @@ async def test_what_may_have_happened_is_told_and_stays_unknown_in_the_journal(t
         ("model", "done"),
     ]
     assert len(sandbox.commands) == 1
+
+
+@pytest.mark.parametrize("how", ["read_only", "idempotent"])
+async def test_of_a_call_that_can_be_made_again_nobody_is_asked_whether_it_happened(tmp_path: Path, how: str) -> None:
+    def dies(arguments: object) -> str:
+        raise UnknownOutcome("The server died while it ran.", "Look first.")
+
+    mounts = RecordingMounts({a_tool("s__do", read_only=how == "read_only", idempotent=how == "idempotent"): dies})
+    script = (calls(("s__do", {})), lambda prompt: says(results_of(prompt)[-1]))
+    settings = Settings(rules=[Rule(effect="allow", tool="s__*")])
+    async with kernel_on(tmp_path, models(*script), mounts=mounts, settings=settings) as k:
+        with anyio.fail_after(DEADLINE_S):
+            done = await k.call("spawn_agent", task="x", tools=["s__*"], wait_s=15)
+            steps = (await k.call("read_journal", pid=done.pid)).steps
+            asked = (await k.call("list_approvals")).approvals
+    assert done.result.startswith("unknown_outcome: The server died while it ran.")
+    assert [step.state for step in steps] == ["done", "failed", "done"]
+    assert asked == []
 
 
 async def test_nothing_after_an_exit_is_done(tmp_path: Path) -> None:
