@@ -1,4 +1,4 @@
-"""Pins: a downstream tool is trusted as it was when it was first listed; a changed definition is hidden until accepted."""
+"""Pins: a tool is trusted as it was when it was first listed; a changed definition is hidden until accepted."""
 
 from __future__ import annotations
 

@@ -97,7 +97,8 @@ class Catalogue:
             found = await self._first_served(row) if row.probe_path else None
             if found:
                 return f"{row.name}/{found}"
-        variables = ", ".join(row.key_variables[0] for row in self._rows.values() if row.key_variables)
+        rows = (row for row in self._rows.values() if row.key_variables and not row.keyless)
+        variables = ", ".join(row.key_variables[0] for row in rows)
         raise Unavailable(
             "No model is configured, no provider has a key, and no Ollama answers.",
             f"Set AOS_MODEL, or model in aos.toml, or one of {variables}; or start Ollama. {AFTER}",

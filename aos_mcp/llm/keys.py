@@ -33,7 +33,8 @@ def missing_key(row: Row) -> Unavailable:
     want = f"Set {named}" if named else "Give it a key"
     return Unavailable(
         f"Provider {row.name!r} has no key.",
-        f'{want}, or write key = "env:NAME" (or file:, keyring:, cmd:) under [providers.{row.name}] in aos.toml. {AFTER}',
+        f'{want}, or write key = "env:NAME" (or file:, keyring:, cmd:) under [providers.{row.name}] in aos.toml. '
+        f"{AFTER}",
     )
 
 
