@@ -75,7 +75,7 @@ def _text(process: Json, table: Json, turns: Sequence[Turn]) -> str:
         "agent": f"{process['name']} ({process['pid']})",
         "in the window": f"{table['resident_tokens']:,} of {table['window_tokens']:,} tokens",
         "counted by": table["counted_by"],
-        "left": f"{sum(page['tokens'] for page in table['pages'] if not page['resident']):,} tokens",
+        "left": f"{sum(page['tokens'] for page in table['pages'] if _has_left(page)):,} tokens",
         "summaries": _summaries(table["pages"]),
         "faults": f"{table['faults']}, {table['refaults']} of them again",
         "never asked for": f"{table['garbage']} of the pages that left",
@@ -91,6 +91,10 @@ def _text(process: Json, table: Json, turns: Sequence[Turn]) -> str:
         facts["prompts so far"] = f"{share:.0%} of what they would cost if nothing had left (an estimate)"
     headings = ("PAGE", "KIND", "TOKENS", "STATE", "USES", "FAULTS", "TITLE")
     return f"{output.fields(facts)}\n\n{output.table(headings, rows)}"
+
+
+def _has_left(page: Json) -> bool:
+    return not page["resident"] and page["left_why"] != NEVER_INSIDE
 
 
 def _summaries(pages: Sequence[Json]) -> str:

@@ -45,7 +45,7 @@ def page_in(
     page_id: Annotated[str, typer.Argument(metavar="PAGE")],
     offset: Annotated[int, typer.Option("--offset", min=0, help="First character.")] = 0,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many characters.")] = None,
-    pid: OfPid = None,
+    pid: Annotated[str | None, typer.Option("--pid", help="Put it into this agent's context too.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a page, exactly as it was kept; all of it unless --limit is given."""
@@ -69,6 +69,7 @@ def read_whole(client: Client, page_id: str, *, pid: str | None = None, offset: 
     position: int | None = offset
     while position is not None:
         answer = client.call("page_in", {"page_id": page_id, "offset": position, "pid": pid})
+        pid = None  # it is in the context now
         pieces.append(answer["content"])
         tokens += answer["tokens"]
         position = answer.get("next_offset")

@@ -27,6 +27,7 @@ from aos_mcp.context.replacement import (
     choose_victims,
     horizon,
     ids,
+    last_resort,
     paying,
     unpinned,
 )
@@ -86,7 +87,7 @@ def compaction(
     agent thrashes. Other arguments as of `choose_victims`.
     """
     if needs_compaction(resident_tokens(pages), window_tokens, high_water):
-        return choose_victims(
+        victims = choose_victims(
             pages,
             target_tokens=int(window_tokens * low_water_mark(pages, low_water, high_water)),
             measured=thrash(pages) > 0,
@@ -96,6 +97,9 @@ def compaction(
             experience=experience,
             cold=cold,
         )
+        place = {page.page_id: page.position for page in pages}
+        more = last_resort(pages, victims, int(window_tokens * high_water))
+        return tuple(sorted((*victims, *more), key=place.__getitem__)) if more else victims
     if policy != "cost":
         return ()
     return worthwhile_victims(pages, near=near, prices=prices, experience=experience, cold=cold)

@@ -1,9 +1,10 @@
 """Page replacement: when to compact, and what leaves.
 
 Owns the policies. Promises: victims are whole groups, chosen in one batch, and never what must stay: static and pinned
-pages, the newest groups, the current plan, fresh errors, and pages whose handle would be as large as they are. The
-same pages always give the same victims. Does not know bodies, a provider's name, or when a cache is cold: prices and
-that fact are handed in.
+pages, the newest groups, the current plan, fresh errors, and pages whose handle would be as large as they are. Only
+where nothing else makes room do results of the newest groups leave, and their handles answer in their places. The same
+pages always give the same victims. Does not know bodies, a provider's name, or when a cache is cold: prices and that
+fact are handed in.
 
 Why one batch: a provider caches prompts by prefix, so a page that leaves makes everything behind it be written again.
 Leaving one at a time, by any policy, costs more than never leaving; so does re-sorting between compactions.
@@ -144,6 +145,25 @@ def choose_victims(
     found = candidates(pages)
     loose = unpinned(found, hazard)
     return ids(choose(loose if sum(c.freed for c in loose) >= needed else found, demand))
+
+
+def last_resort(pages: Sequence[Page], victims: Sequence[PageId], target_tokens: int) -> tuple[PageId, ...]:
+    """Return results of the newest groups that leave too, largest first, where all other victims do not make room.
+
+    Their handles stand in their places, so that each call still has its answer.
+    """
+    gone = frozenset(victims)
+    kept = [page for page in pages if page.page_id not in gone]
+    needed = resident_tokens(pages) - sum(page.tokens for page in pages if page.page_id in gone) - target_tokens
+    chosen: list[PageId] = []
+    results = [page for page in kept if page.kind is PageKind.RESULT and in_window(page) and not page.pinned]
+    for page in sorted(results, key=lambda page: (-page.tokens, page.position)):
+        freed = page.tokens - handle_tokens(page)
+        if needed <= 0 or freed <= 0:
+            break
+        chosen.append(page.page_id)
+        needed -= freed
+    return tuple(chosen)
 
 
 def unpinned(found: Sequence[Candidate], hazard: Hazard) -> list[Candidate]:

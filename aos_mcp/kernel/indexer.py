@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import anyio
 
-from aos_mcp.abi.errors import AosError, TimedOut
+from aos_mcp.abi.errors import AosError, NotFound, TimedOut
 from aos_mcp.abi.event import Event, EventKind
 from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.limits import (
@@ -161,10 +161,16 @@ def _read(tx: Transaction, model: str) -> list[tuple[Page, list[str]]]:
     found = []
     for page in tx.vector_missing(model, limit=EMBED_PAGES):
         before = tx.page_before(page)
-        found.append(
-            (page, parts_of(page.title, pages.readable(tx, page), pages.readable(tx, before) if before else ""))
-        )
+        found.append((page, parts_of(page.title, _said(tx, page), _said(tx, before) if before else "")))
     return found
+
+
+def _said(tx: Transaction, page: Page) -> str:
+    """Return a page's text; nothing where its words were taken out."""
+    try:
+        return pages.readable(tx, page)
+    except NotFound:
+        return ""
 
 
 def _near(tx: Transaction, page_id: PageId, near: Vector) -> list[tuple[Note, PageId]]:

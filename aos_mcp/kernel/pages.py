@@ -149,11 +149,16 @@ def searchable(tx: Transaction, page: Page) -> str:
     return said(decode_reply(body)) if page.kind is PageKind.REPLY else body.decode()
 
 
+def pieces(tx: Transaction, page: Page) -> list[Digest]:
+    """Return the payloads of the pieces that a large page lies in; none of others."""
+    return [Digest(digest) for digest in json.loads(journal.payload(tx, page.digest))] if page.pieces else []
+
+
 def readable(tx: Transaction, page: Page) -> str:
     """Return a page's text; a reply is shown with the calls it made."""
-    body = journal.payload(tx, page.digest)
     if page.pieces:
-        return "".join(journal.payload(tx, Digest(digest)).decode() for digest in json.loads(body))
+        return "".join(journal.payload(tx, digest).decode() for digest in pieces(tx, page))
+    body = journal.payload(tx, page.digest)
     if page.kind is not PageKind.REPLY:
         return body.decode()
     reply = decode_reply(body)

@@ -21,7 +21,7 @@ from aos_mcp.abi.process import Process
 from aos_mcp.context.compaction import compacted, compaction, is_cold, may_compact
 from aos_mcp.context.nearness import Nearness, focus, nearness
 from aos_mcp.context.page_table import PageTable
-from aos_mcp.context.replacement import CachePrices, cache_prices, choose_victims
+from aos_mcp.context.replacement import CachePrices, cache_prices, choose_victims, last_resort
 from aos_mcp.kernel import journal, lifetime
 from aos_mcp.kernel.basis import tools_digest
 from aos_mcp.kernel.contexts import Context
@@ -94,6 +94,7 @@ class Pager:
         before = table.resident_tokens
         near = await self._machine.store.read(self._near)
         victims = choose_victims(table.pages, target_tokens=before // 2, near=near)
+        victims = victims or last_resort(table.pages, (), before // 2)
         if not victims:
             return False
         await self._leave(victims, CachePrices(), near)

@@ -93,14 +93,18 @@ class Draft:
     """What the provider itself says the call cost."""
     limits: RateLimits | None = None
     _chars: int = 0
+    _half: str = ""
 
     def say(self, piece: str) -> None:
-        """Take a piece of the answer and show it to whoever waits."""
-        self._show(self.echo.take(piece))
+        """Take a piece of the answer and show it to whoever waits; half a character waits for its other half."""
+        piece = self._half + piece
+        self._half = piece[-1] if piece and "\ud800" <= piece[-1] <= "\udbff" else ""
+        self._show(self.echo.take(whole(piece[: len(piece) - len(self._half)])))
 
     def close(self) -> None:
         """Take note that nothing more comes."""
-        self._show(self.echo.rest())
+        self._show(self.echo.take(whole(self._half)) + self.echo.rest())
+        self._half = ""
 
     def _show(self, piece: str) -> None:
         if piece:
@@ -159,15 +163,20 @@ class Draft:
     def reply(self) -> Reply:
         """Return the finished turn."""
         requests = tuple(
-            ToolRequest(request_id=r.request_id, name=r.name, arguments="".join(r.arguments) or "{}")
+            ToolRequest(request_id=r.request_id, name=r.name, arguments=whole("".join(r.arguments)) or "{}")
             for r in self.requests
         )
         stop = "tools" if requests and self.stop == "end" else self.stop
         return Reply(
             text=self.partial_text,
             requests=requests,
-            reasoning="".join(self.reasoning),
+            reasoning=whole("".join(self.reasoning)),
             reasoning_signature=self.signature,
             stop=stop,
             stop_text=self.stop_text,
         )
+
+
+def whole(text: str) -> str:
+    """Return a text with the halves of a character joined that came in two pieces; a half alone becomes U+FFFD."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

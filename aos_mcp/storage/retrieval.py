@@ -23,6 +23,7 @@ Bounds = dict[str, Value]
 """What every page statement takes: the names of `no_bounds`."""
 
 WEIGHTS = Weights()
+WIDER = 4
 
 
 def no_bounds(owner: str) -> Bounds:
@@ -62,9 +63,14 @@ class Nearest:
             memory=bounds["pid"] is None,
             only=only,
         )
-        found = dict(matrix.nearest(near.values, within, limit + limit // 2))  # some may be hidden
-        hidden = {row["serial"] for row in at.all("note_hidden", {**bounds, "serials": json.dumps(list(found))})}
-        return dict([pair for pair in found.items() if pair[0] not in hidden][:limit])
+        width = limit + limit // 2
+        while True:
+            found = dict(matrix.nearest(near.values, within, width))
+            hidden = {row["serial"] for row in at.all("note_hidden", {**bounds, "serials": json.dumps(list(found))})}
+            seen = [pair for pair in found.items() if pair[0] not in hidden]
+            if len(seen) >= limit or len(found) < width:
+                return dict(seen[:limit])
+            width *= WIDER  # most of the nearest are former notes
 
     def _followed(self, at: Connection, near: Vector) -> Matrix | None:
         from aos_mcp.storage.matrix import Matrix, one_thread
@@ -97,7 +103,11 @@ def find(
     by_vector = nearest.search(at, near, bounds, SEARCH_CANDIDATES) if near is not None else {}
     scores = dict(ranking.best(ranking.fuse(by_word, by_vector, weights.near), max(limit, SEARCH_LENDING)))
     places = _places(at, scores, bounds)
-    return ranking.best(ranking.settle(scores, places, _names(query), weights), limit)
+    settled = ranking.settle(scores, places, _names(query), weights)
+    # Vectors in memory and neighbours may be those of pages whose words were taken out.
+    for row in at.all("page_erased", {"serials": json.dumps(list(settled))}):
+        del settled[row["serial"]]
+    return ranking.best(settled, limit)
 
 
 def _members(at: Connection, bounds: Bounds) -> set[str] | None:

@@ -350,7 +350,7 @@ class SqliteStore:
 
     def _shrink(self) -> None:
         self._writer.rollback()
-        for name in ("store_compact", "log_truncate"):
+        for name in ("page_text_merge", "store_compact", "log_truncate"):
             self._writer.all(name, {})
 
     def _close_connections(self) -> None:

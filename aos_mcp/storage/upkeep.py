@@ -53,7 +53,8 @@ class UpkeepTransaction:
             if text:  # the index keeps no text: it takes out the words it is given
                 indexed = {"title": search.indexable(row["title"]), "body": search.indexable(text)}
                 self._at.execute("page_unindex", {**serial, **indexed})
-            self._at.execute("page_untitle", {**serial, "title": title})
+            for name in ("page_untitle", "page_version_untitle"):
+                self._at.execute(name, {**serial, "title": title})
             self._at.execute("vector_drop_page", serial)
 
     def process_forget(self, pid: Pid, title: str, at: float) -> None:

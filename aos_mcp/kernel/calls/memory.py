@@ -26,6 +26,8 @@ from aos_mcp.kernel.summaries import summarized
 from aos_mcp.ports import Transaction
 
 PAGE_IN_CHARS = RESULT_TOKENS_MAX * 3
+AGENT_CHARS_MAX = 4 * PAGE_IN_CHARS
+"""An agent is given no more at once, whatever it asks for: it stands in its window."""
 """Shown of a page when the caller sets no limit: about what a result may weigh."""
 FORK_LINKS_MAX = 16
 
@@ -93,9 +95,11 @@ async def page_in(call: Call, args: a.PageInArgs) -> r.PageInResult:
         page = find_page(tx, call, args.page_id)
         call.subject = page.page_id
         text = pages.readable(tx, page)
-        end = args.offset + (args.limit or PAGE_IN_CHARS)
+        most = len(text) if call.caller.pid is None else AGENT_CHARS_MAX
+        end = args.offset + min(args.limit or PAGE_IN_CHARS, max(1, most))
         content = text[args.offset : end]
-        if call.caller.pid is not None:  # a person who looks is no reason to keep a page
+        # A person who looks is no reason to keep a page, nor is an agent that it does not belong to.
+        if call.caller.pid is not None and page.pid in {None, call.caller.pid}:
             fault = not page.resident and page.left_why == "compaction"
             tx.page_put(replace(page, uses=page.uses + 1, used_at=call.now, faults=page.faults + fault))
             call.machine.metrics.page_faults.inc(fault)
@@ -159,7 +163,7 @@ def find_page(tx: Transaction, call: Call, page_id: str) -> Page:
         NotFound: there is none that is the caller's.
     """
     page = tx.page_get(PageId(page_id), of=call.caller.pid)
-    if page is None and len(page_id) == len(short_id(PageId(page_id))):
+    if page is None and len(page_id) >= len(short_id(PageId(page_id))):
         named = tx.page_named(page_id, owner=call.caller.principal)
         page = tx.page_get(named, of=call.caller.pid) if named is not None else None
     if page is None or page.owner != call.caller.principal or not _readable_by(tx, call, page):

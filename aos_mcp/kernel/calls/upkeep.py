@@ -86,8 +86,9 @@ def _erase(tx: Transaction, call: Call, target: str) -> s.EraseResult:
         raise Conflict(f"{process.pid} has not ended.", f"End it first: aos signal {process.pid} kill.")
     if page is None:
         return _forget(tx, [process], call.now)
-    taken = _take_out(tx, process.pid, [page.digest], call.now)
-    return s.EraseResult(erased=taken.erased, shared=1 - len(taken.digests))
+    wanted = [page.digest, *pages.pieces(tx, page)]
+    taken = _take_out(tx, process.pid, wanted, call.now)
+    return s.EraseResult(erased=taken.erased, shared=len(wanted) - len(taken.digests))
 
 
 async def forget_ended(call: Call, args: a.ForgetArgs) -> s.ForgetResult:

@@ -36,8 +36,16 @@ SELECT * FROM page WHERE page_id = :page_id;
 SELECT * FROM page WHERE pid = :pid ORDER BY position, page_id;
 
 -- name: page_named
+-- The pieces of a page have five digits more than it has.
 SELECT page_id FROM page
-WHERE page_id >= :beginning AND page_id < :beginning || '{' AND owner = :owner LIMIT 2;
+WHERE page_id >= :beginning AND page_id < :beginning || '{' AND length(page_id) = 29 AND owner = :owner LIMIT 2;
+
+-- name: page_erased
+-- Which of these pages have had their words taken out.
+SELECT page.serial FROM json_each(:serials) AS wanted
+CROSS JOIN page ON page.serial = wanted.value
+CROSS JOIN payload ON payload.digest = page.digest
+WHERE payload.erased_at IS NOT NULL;
 
 -- name: page_labels
 SELECT DISTINCT labels FROM page WHERE pid = :pid AND labels <> '[]';

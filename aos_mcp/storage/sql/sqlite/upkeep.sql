@@ -59,10 +59,20 @@ DELETE FROM payload WHERE digest = :digest;
 SELECT serial, page_id, title, digest FROM page WHERE digest IN (SELECT value FROM json_each(:digests));
 
 -- name: page_unindex
-INSERT INTO page_text (page_text, rowid, title, body) VALUES ('delete', :serial, :title, :body);
+-- A copy of a page in another context is not indexed: to take it out would spoil the index's own sums.
+INSERT INTO page_text (page_text, rowid, title, body)
+SELECT 'delete', :serial, :title, :body WHERE EXISTS (SELECT 1 FROM page_text WHERE rowid = :serial);
+
+-- name: page_text_merge
+-- What was taken out of the index stays in its older segments until they are merged.
+INSERT INTO page_text (page_text) VALUES ('optimize');
 
 -- name: page_untitle
 UPDATE page SET title = :title WHERE serial = :serial;
+
+-- name: page_version_untitle
+UPDATE page_version INDEXED BY page_version_page SET title = :title
+WHERE page_id = (SELECT page_id FROM page WHERE serial = :serial);
 
 -- name: vector_drop_page
 DELETE FROM vector WHERE page = :serial;
