@@ -131,7 +131,7 @@ class Call:
             pid=self.caller.pid or pid_in(self.subject),
             call=self.row.name,
             outcome=outcome,
-            subject=self.subject,
+            subject=self.machine.redact(self.subject),
             detail=text[:AUDIT_DETAIL_CHARS_MAX],
         )
 

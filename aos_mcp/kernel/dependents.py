@@ -42,6 +42,9 @@ def deliver(tx: Transaction, machine: Machine, process: Process, now: float) -> 
     if not targets:
         return process
     tx.dependency_take(process.pid)
+    account = tx.account_get(process.pid)
+    assert account is not None
+    tx.account_put(replace(account, opened_at=now))  # its time begins now: it could not use what has passed
     add = partial(pages.append, entropy=machine.entropy, now=now, importance=1.0)
     for target in targets:
         body = tx.payload_get(target.result) if target.result is not None else None

@@ -30,7 +30,7 @@ from aos_mcp.kernel.gate import Gate
 from aos_mcp.kernel.machine import Machine
 from aos_mcp.kernel.quantum import Quantum
 from aos_mcp.kernel.queue import Queue
-from aos_mcp.kernel.recovery import take_over
+from aos_mcp.kernel.recovery import charge_lost, lost_reservations, take_over
 from aos_mcp.kernel.scheduler import Choice
 from aos_mcp.kernel.steady import steadily
 from aos_mcp.ports import Transaction
@@ -160,6 +160,8 @@ class Loop:
             await self._end(pid, ExitCode.BUDGET, reason)
         if await machine.store.read(lambda tx: stale(tx, machine.clock.now())):
             await machine.store.write(lambda tx: withdraw(tx, machine.clock.now()))
+        if await machine.store.read(partial(lost_reservations, machine=machine)):
+            await machine.store.write(partial(charge_lost, machine=machine))
         await machine.store.write(lambda tx: tx.pick_prune(PICKS_KEPT))
         leased = await machine.store.read(lambda tx: tx.process_leased())
         for process in leased:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import anyio
 
@@ -109,6 +110,8 @@ class Machine:
     """Set once the sandbox drivers were put to the proof."""
     margins: Margins = field(default_factory=Margins)
     """How much is reserved for a prompt beyond our own count of it, by model."""
+    reserved: WeakValueDictionary[str, object] = field(default_factory=WeakValueDictionary)
+    """The model calls that there are, by the reservation each answers for."""
     policy: str = "default"
     """The scheduler's; the configured one, or what it was switched to since."""
     waits: dict[Pid, Wait] = field(default_factory=dict)

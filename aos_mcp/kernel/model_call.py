@@ -99,6 +99,7 @@ class ModelCall:
         self._info = info
         self._account = account
         self._reservation = machine.entropy.handle("rs_")
+        machine.reserved[self._reservation] = self
         self.step: Step | None = None
         """Its intent in the journal, once that is written."""
         self.counted = Counted()
@@ -360,7 +361,7 @@ class ModelCall:
             pid=pid,
             call=self._call,
             outcome=outcome,
-            subject=self._model.name,
+            subject=self._machine.redact(self._model.name),
             detail=f"{used.prompt_tokens} in, {used.output_tokens} out, {used.microusd} microusd",
         )
 

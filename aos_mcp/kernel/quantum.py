@@ -118,7 +118,16 @@ class Quantum:
             process = tx.process_put(replace(process, pending=None, finishing=True, updated_at=now))
             process = self._append(tx, process, FINISH.format(reason=reason), source="kernel")
         for message in tx.message_take(self._pid, process.owner, now, limit=MAIL_PER_TURN_MAX):
-            process = self._append(tx, process, letter(message), source=message.sender)
+            shown = pages.shortened(
+                tx,
+                process,
+                message.text,
+                title=f"message from {message.sender}",
+                entropy=machine.entropy,
+                now=now,
+                source=message.sender,
+            )
+            process = self._append(tx, process, letter(replace(message, text=shown)), source=message.sender)
         machine.sign_of_life(self._pid)
         return process
 

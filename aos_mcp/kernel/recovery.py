@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from aos_mcp.abi.audit import kernel_entry
+from aos_mcp.abi.budget import Reservation
 from aos_mcp.abi.errors import ErrorCode
 from aos_mcp.abi.handle import Pid, pid_in
 from aos_mcp.abi.journal import MODEL_CALL
@@ -54,18 +55,33 @@ def _settle_hosts(tx: Transaction, now: float) -> None:
 
 def _charge_open_reservations(tx: Transaction, now: float) -> None:
     for held in tx.reservation_list():
-        budget.settle_in_full(tx, held)
-        tx.audit_stage(
-            kernel_entry(
-                now,
-                "model",
-                MODEL_CALL,
-                pid=pid_in(held.account),
-                subject=held.account,
-                outcome=ErrorCode.UNKNOWN_OUTCOME,
-                detail=f"cut by a crash and charged in full: {held.tokens} tokens, {held.microusd} microusd",
-            )
+        _charge(tx, held, now, "cut by a crash")
+
+
+def lost_reservations(tx: Transaction, machine: Machine) -> list[Reservation]:
+    """Return what is set aside for calls that there are no more: an answer came, and could not be put on record."""
+    return [held for held in tx.reservation_list() if held.reservation_id not in machine.reserved]
+
+
+def charge_lost(tx: Transaction, machine: Machine) -> None:
+    """Charge them in full, as a crash would have had it: the provider may have billed all of it."""
+    for held in lost_reservations(tx, machine):
+        _charge(tx, held, machine.clock.now(), "never settled")
+
+
+def _charge(tx: Transaction, held: Reservation, now: float, why: str) -> None:
+    budget.settle_in_full(tx, held)
+    tx.audit_stage(
+        kernel_entry(
+            now,
+            "model",
+            MODEL_CALL,
+            pid=pid_in(held.account),
+            subject=held.account,
+            outcome=ErrorCode.UNKNOWN_OUTCOME,
+            detail=f"{why} and charged in full: {held.tokens} tokens, {held.microusd} microusd",
         )
+    )
 
 
 def take_over(tx: Transaction, machine: Machine, pid: Pid) -> None:

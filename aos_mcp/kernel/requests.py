@@ -200,7 +200,7 @@ class Requests:
         name = request.name
         try:
             arguments = json.loads(request.arguments or "{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             return self._bad(index, request, Invalid(f"The arguments of {name} are not JSON.", "Send one JSON object."))
         if not isinstance(arguments, dict):
             shape = Invalid(f"The arguments of {name} are not a JSON object.", "Send one JSON object.")

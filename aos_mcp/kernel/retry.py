@@ -40,6 +40,10 @@ class Next:
     """Go on with the next model of the chain, at once."""
 
 
+TOLD_LEAST_S, TOLD_LEAST_CAP_S = 0.05, 1.0
+"""The least that is waited where a provider says how long; twice as much after each fault, up to the second."""
+
+
 @dataclass(frozen=True, slots=True)
 class GiveUp:
     """Nothing that can be done here cures it."""
@@ -63,7 +67,10 @@ def judge(fault: ModelFault, faults: int, retry_after_s: float | None, *, chance
     if fault not in PATIENT | IMPATIENT:
         return GiveUp()
     ceiling = min(MODEL_RETRY_CAP_S, MODEL_RETRY_BASE_S * 2 ** min(faults, 16))
-    wait_s = retry_after_s if retry_after_s is not None else ceiling * (0.5 + chance / 2)
+    wait_s = ceiling * (0.5 + chance / 2)
+    if retry_after_s is not None:
+        # A provider that says "now", or whose clock is behind, and refuses again is asked less and less often.
+        wait_s = max(retry_after_s, min(TOLD_LEAST_CAP_S, TOLD_LEAST_S * 2 ** min(faults, 16)))
     if has_next and (faults >= FALLBACK_AFTER_TRIES or wait_s > FALLBACK_WAIT_S):
         return Next()
     if fault in IMPATIENT and faults > MODEL_RETRIES_MAX:

@@ -20,7 +20,7 @@ from aos_mcp.kernel.budget import (
     within,
     worst_case,
 )
-from aos_mcp.kernel.margin import MARGIN_EXACT, counted_in
+from aos_mcp.kernel.margin import MARGIN_EXACT, Margin, counted_in
 
 amounts = st.none() | st.integers(0, 10**9)
 budgets = st.builds(
@@ -144,8 +144,8 @@ def test_the_time_of_every_link_counts(chain: list[Account], passed: float) -> N
 @given(texts=st.lists(st.text(max_size=200), min_size=1, max_size=6))
 def test_a_longer_prompt_is_never_estimated_lower(texts: list[str]) -> None:
     turns = tuple(Turn(role="user", text=text) for text in texts)
-    whole = counted_in(Prompt(system="s", turns=turns)).at_most(MARGIN_EXACT)
-    assert whole >= counted_in(Prompt(system="s", turns=turns[:-1])).at_most(MARGIN_EXACT)
+    whole = counted_in(Prompt(system="s", turns=turns)).at_most(Margin(MARGIN_EXACT))
+    assert whole >= counted_in(Prompt(system="s", turns=turns[:-1])).at_most(Margin(MARGIN_EXACT))
 
 
 def test_what_only_calls_under_way_hold_is_not_used_up() -> None:

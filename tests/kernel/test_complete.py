@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aos_mcp.abi.budget import Usage
+from aos_mcp.abi.budget import WORKSPACE_ACCOUNT, Usage
 from aos_mcp.abi.completion import Completion, Prompt, Reply
-from aos_mcp.abi.errors import Invalid, ModelError, ModelFault, NotFound
+from aos_mcp.abi.errors import AosError, Invalid, ModelError, ModelFault, NotFound
 from aos_mcp.kernel.margin import counted_in
+from aos_mcp.kernel.recovery import charge_lost, lost_reservations
 from aos_mcp.kernel.schema_check import misfit, without_patterns
 from aos_mcp.ports import Deliver, Metered
 from aos_mcp.testing.devices import RecordingMounts, a_tool
@@ -253,3 +254,19 @@ async def test_a_call_leaves_nothing_for_the_collector_of_cycles_which_therefore
             finally:
                 gc.enable()
     assert left < 20, "less than one object a call"
+
+
+async def test_what_an_answer_that_could_not_be_put_on_record_had_set_aside_is_charged(tmp_path: Path) -> None:
+    beyond = Usage(input_tokens=2**70, output_tokens=1)
+    async with kernel_on(tmp_path, ScriptedModels(ScriptedModel(NAME, (says("x"),), usage=beyond))) as k:
+        with anyio.fail_after(DEADLINE_S), pytest.raises(AosError):
+            await k.call("complete", prompt="hi")
+        gc.collect()
+        assert len(await k.machine.store.read(lambda tx: lost_reservations(tx, k.machine))) == 1
+        await k.machine.store.write(lambda tx: charge_lost(tx, k.machine))
+        account = await k.machine.store.read(lambda tx: tx.account_get(WORKSPACE_ACCOUNT))
+        assert account is not None
+        assert (account.reserved_tokens, account.reserved_microusd) == (0, 0)
+        assert account.used.tokens > 4_000
+        log = await k.call("read_audit", verify=True, limit=200)
+        assert any("never settled" in row.detail for row in log.records)

@@ -19,7 +19,8 @@ from aos_mcp.abi.errors import ModelError, ModelFault
 from aos_mcp.context import tokens
 from aos_mcp.context.tokens import CLASSES, O200K, count
 from aos_mcp.kernel import counting
-from aos_mcp.kernel.margin import MARGIN, MARGIN_EXACT, Margins, counted_in, tool_tokens
+from aos_mcp.kernel.margin import MARGIN, MARGIN_EXACT, Counted, Margin, Margins, counted_in, tool_tokens
+from aos_mcp.ports import Transaction
 from aos_mcp.testing.devices import RecordingMounts, a_tool
 from aos_mcp.testing.kernels import kernel_on
 from aos_mcp.testing.model import ScriptedModel, ScriptedModels, calls, says
@@ -107,18 +108,18 @@ async def test_what_was_learned_by_one_counter_is_not_taken_for_the_other(tmp_pa
             await store.write(lambda tx: counting.learn(tx, INFO, 1_000, Usage(input_tokens=1_300)))
             await store.write(lambda tx: Margins().learn(tx, INFO, words, Usage(input_tokens=9_000)))
             assert await store.read(lambda tx: counting.factor(tx, INFO)) == 1.3
-            assert await store.read(lambda tx: Margins().of(tx, INFO)) > 4
+            assert (await store.read(lambda tx: Margins().of(tx, INFO))).factor > 4
         assert await store.read(lambda tx: counting.factor(tx, INFO)) == counting.FIRST_GUESS[O200K]["openai"]
-        assert await store.read(lambda tx: Margins().of(tx, INFO)) == MARGIN[O200K]
+        assert await store.read(lambda tx: Margins().of(tx, INFO)) == Margin(MARGIN[O200K])
 
 
 async def test_a_model_that_counts_by_our_vocabulary_needs_no_guess_and_little_margin(tmp_path: Path) -> None:
     info = await ScriptedModel(NAME, (), vocabulary=O200K).describe()
     async with kernel_on(tmp_path, ScriptedModels(ScriptedModel(NAME, ()))) as k:
         assert await k.machine.store.read(lambda tx: counting.factor(tx, info)) == 1.0
-        assert await k.machine.store.read(lambda tx: Margins().of(tx, info)) == MARGIN_EXACT
+        assert await k.machine.store.read(lambda tx: Margins().of(tx, info)) == Margin(MARGIN_EXACT)
         with counting_by(CLASSES):
-            assert await k.machine.store.read(lambda tx: Margins().of(tx, info)) == MARGIN[CLASSES]
+            assert await k.machine.store.read(lambda tx: Margins().of(tx, info)) == Margin(MARGIN[CLASSES])
 
 
 @pytest.mark.parametrize("counter", [O200K, CLASSES])
@@ -150,3 +151,20 @@ async def test_a_context_whose_pages_were_counted_wrongly_is_held_against_the_pr
     model = Strict(lambda prompt: counted_in(prompt).words + 4 * len(prompt.turns), vocabulary=O200K)
     await read_all(tmp_path, model)
     assert model.refused == 0
+
+
+async def test_what_a_short_prompt_is_billed_beside_its_words_is_added_to_others_and_not_multiplied(
+    tmp_path: Path,
+) -> None:
+    short, long = Counted(words=2, overhead=48), Counted(words=60_000, overhead=48)
+    async with kernel_on(tmp_path, ScriptedModels(ScriptedModel(NAME, ()))) as k:
+
+        def bill(tx: Transaction) -> tuple[int, int, int]:
+            margins = Margins()
+            before = long.at_most(margins.of(tx, INFO))
+            margins.learn(tx, INFO, short, Usage(input_tokens=448))
+            return before, long.at_most(Margins().of(tx, INFO)), short.at_most(Margins().of(tx, INFO))
+
+        before, after, again = await k.machine.store.write(bill)
+    assert before < after < before + 500
+    assert again >= 448

@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aos_mcp.abi.errors import Invalid, ModelError, ModelFault
-from aos_mcp.abi.limits import FALLBACK_AFTER_TRIES, FALLBACK_WAIT_S, MODEL_RETRIES_MAX, MODEL_RETRY_CAP_S
+from aos_mcp.abi.limits import (
+    COMPLETE_PATIENCE_S,
+    FALLBACK_AFTER_TRIES,
+    FALLBACK_WAIT_S,
+    MODEL_RETRIES_MAX,
+    MODEL_RETRY_CAP_S,
+)
 from aos_mcp.abi.settings import ProviderSettings, Settings
 from aos_mcp.kernel.retry import ELSEWHERE, IMPATIENT, PATIENT, GiveUp, Next, Wait, chain_of, counted, judge
 from aos_mcp.testing.kernels import kernel_on
@@ -48,7 +54,8 @@ def test_a_verdict_waits_only_for_what_waiting_cures(
     if isinstance(verdict, Next):
         assert has_next
     if isinstance(verdict, Wait):
-        assert verdict.seconds == asked if asked is not None else 0 < verdict.seconds <= MODEL_RETRY_CAP_S
+        assert 0 < verdict.seconds <= max(asked or 0.0, MODEL_RETRY_CAP_S)
+        assert verdict.seconds >= (asked or 0.0)
         assert verdict.park is (kind in PATIENT)
         assert not (has_next and (faults >= FALLBACK_AFTER_TRIES or verdict.seconds > FALLBACK_WAIT_S))
 
@@ -143,3 +150,24 @@ async def test_a_parked_provider_holds_up_nobody_elses_agents(tmp_path: Path) ->
         states = {row.pid: row.state for row in (await k.call("list_agents")).agents}
         assert [states[pid] for pid in (first, *more)] == ["ready"] * 4, "no turn was begun in vain"
         assert len(one.prompts) == 1
+
+
+@given(faults=st.integers(1, 40), chance=st.floats(0, 0.999), asked=st.floats(0, 0.04))
+def test_a_provider_that_says_now_and_refuses_again_is_asked_less_and_less_often(
+    faults: int, chance: float, asked: float
+) -> None:
+    waits = [judge(ModelFault.RATE, n, asked, chance=chance, has_next=False) for n in (faults, faults + 1)]
+    first, second = (verdict.seconds for verdict in waits if isinstance(verdict, Wait))
+    assert 0.1 <= first <= second <= 1.0
+
+
+async def test_a_call_that_would_wait_beyond_its_callers_patience_is_told_at_once(tmp_path: Path) -> None:
+    model = ScriptedModel(FIRST, (fault(ModelFault.RATE, COMPLETE_PATIENCE_S + 60),))
+    async with kernel_on(tmp_path, ScriptedModels(model)) as k:
+        with anyio.fail_after(DEADLINE_S):
+            for _ in range(2):  # the one that was refused, and one that comes while its lane is parked
+                with pytest.raises(ModelError) as told:
+                    await k.call("complete", prompt="hi")
+                assert told.value.retry_after_s is not None
+                assert told.value.retry_after_s > COMPLETE_PATIENCE_S
+    assert len(model.prompts) == 1

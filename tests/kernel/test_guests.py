@@ -355,10 +355,9 @@ async def test_the_number_of_calls_at_once_is_bounded(tmp_path: Path) -> None:
 
 
 async def test_a_fault_is_waited_out_until_part_of_the_answer_was_shown(tmp_path: Path) -> None:
-    clock = FakeClock()
     passing = ModelError(ModelFault.OVERLOAD, "Busy.", "Wait.", retry_after_s=0.0)
     model = scripted(failures=[passing, passing])
-    async with kernel_on(tmp_path, ScriptedModels(model), clock=clock) as kernel:
+    async with kernel_on(tmp_path, ScriptedModels(model)) as kernel:
         key = await issue(kernel, name="crew")
         answer: Any = await kernel.kernel.guest_call(key.key, "generate", HELLO)
         assert answer.text == "Hello yourself"

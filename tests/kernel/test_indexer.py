@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 
+from aos_mcp.abi.capability import CallerKind
 from aos_mcp.abi.errors import Unavailable
 from aos_mcp.kernel.indexer import parts_of
 from aos_mcp.ports import Transaction
 from aos_mcp.testing.embedder import WordEmbedder
-from aos_mcp.testing.kernels import TestKernel, kernel_on
+from aos_mcp.testing.kernels import HOST, TestKernel, kernel_on
 from aos_mcp.testing.model import ScriptedModel, ScriptedModels, says
 
 MODELS = ScriptedModels(ScriptedModel("scripted/none", (says("nothing"),)))
@@ -98,3 +100,28 @@ def test_a_page_is_embedded_in_pieces_behind_the_end_of_the_page_before() -> Non
     assert len(long) == 4
     assert all(part.startswith("t\nword") and part.endswith("word") for part in long)
     assert len(parts_of("t", "x" * 10_000, "")) == 4
+
+
+async def test_erased_words_stop_neither_search_nor_the_indexer(tmp_path: Path) -> None:
+    operator = replace(HOST, kind=CallerKind.OPERATOR)
+    models = ScriptedModels(ScriptedModel("scripted/none", (says("An owl sat there."),)))
+    async with kernel_on(tmp_path, models, embedder=WordEmbedder(TOPICS)) as kernel:
+        await kernel.call("page_out", content="A bird flew by.", title="air")
+        agent = await kernel.call("spawn_agent", task="Look for a bird.", wait_s=20)
+        await indexed(kernel, "words")
+        await kernel.call("erase_payloads", operator, target=agent.pid)
+        assert await found(kernel, "owl") == ["air"]
+        await kernel.call("page_out", content="A lorry went by.", title="road")
+        await indexed(kernel, "words")
+        assert (await found(kernel, "automobile"))[0] == "road"
+
+
+async def test_a_note_of_many_versions_is_found_by_its_meaning(tmp_path: Path) -> None:
+    async with kernel_on(tmp_path, MODELS, embedder=WordEmbedder(TOPICS)) as kernel:
+        last: list[str] = []
+        for number in range(330):
+            page = await kernel.call("page_out", content=f"A bird, {number}.", namespace="n", supersedes=last)
+            last = [page.page_id]
+        await indexed(kernel, "words")
+        hits = (await kernel.call("search_pages", query="owl", kind="note")).hits
+        assert [hit.page_id for hit in hits] == last

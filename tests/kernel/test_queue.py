@@ -79,6 +79,20 @@ async def test_a_failure_is_a_result_and_the_dependent_is_told(tmp_path: Path) -
     assert "It left no result." in seen
 
 
+async def test_the_time_of_a_dependent_begins_when_what_it_waited_for_has_ended(tmp_path: Path) -> None:
+    clock, gate = FakeClock(), anyio.Event()
+    slow = ScriptedModel(CHILD, (says("at last"),), gate=gate)
+    last = ScriptedModel(NAME, (says("noted"),))
+    async with kernel_on(tmp_path, ScriptedModels(last, slow), clock=clock) as k:
+        with anyio.fail_after(DEADLINE_S):
+            first = (await k.call("spawn_agent", task="x", model=CHILD)).pid
+            second = (await k.call("spawn_agent", task="y", after=[first], budget={"wall_s": 60})).pid
+            await until(lambda: bool(slow.prompts))
+            clock.advance(90)
+            gate.set()
+            assert (await ended(k, second)).result == "noted"
+
+
 async def test_a_dependent_survives_a_restart_and_a_kill_of_what_it_waits_for(tmp_path: Path) -> None:
     gate = anyio.Event()
     slow = ScriptedModel(CHILD, (says("never"),), gate=gate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -186,3 +187,50 @@ async def test_a_backup_that_is_not_whole_changes_nothing(tmp_path: Path, harm: 
         backup.restore(copy, tmp_path / "kernel.db", "then")
     assert bytes_of(tmp_path) == before
     assert not any(name.startswith("kernel.db.") for name in os.listdir(tmp_path))
+
+
+async def test_what_was_erased_is_out_of_search_though_a_copy_of_it_stood_in_another_window(tmp_path: Path) -> None:
+    async with kernel_on(tmp_path, models(calls(("wait_agent", {"timeout_s": 0.1})), says("so be it"))) as k:
+        with anyio.fail_after(DEADLINE_S):
+            for number in range(12):
+                await k.call("page_out", content=f"the walrus keeper {number} " + "filler words " * 50)
+            agent = (await k.call("spawn_agent", task="look after the sea")).pid
+            shared = (await k.call("page_out", content="walrus shared " * 30)).page_id
+            for _ in range(3):
+                with suppress(Conflict):  # it has ended meanwhile
+                    await k.call("page_in", page_id=shared, pid=agent)
+            await ended(k, agent)
+            await k.call("erase_payloads", OPERATOR, target=agent)
+            assert len((await k.call("search_pages", query="walrus", k=20)).hits) == 13
+
+
+async def test_a_large_page_is_erased_with_its_pieces(tmp_path: Path) -> None:
+    large = "\n".join(f"line {number} of the secretword log" for number in range(3_000))
+    script = (calls(("page_out", {"content": large, "title": "a log"})), says("kept"))
+    async with kernel_on(tmp_path, models(*script)) as k:
+        with anyio.fail_after(DEADLINE_S):
+            agent = await ran(k, "keep it")
+            rows = (await k.call("read_context", pid=agent.pid)).pages
+            whole = next(row for row in rows if row.title == "a log")
+            erased = await k.call("erase_payloads", OPERATOR, target=whole.page_id)
+            assert (erased.erased, erased.shared) == (sum(row.title.startswith("a log") for row in rows), 0)
+            hits = (await k.call("search_pages", query="secretword", k=20)).hits
+            assert not [hit for hit in hits if hit.page_id.startswith(whole.page_id)]
+            with pytest.raises(NotFound, match="was erased"):
+                await k.call("page_in", page_id=f"{whole.page_id}00001")
+
+
+async def test_erased_words_are_in_no_file_once_the_store_is_compacted(tmp_path: Path) -> None:
+    async with kernel_on(tmp_path, models(says("my password is hunterzwei"))) as k:
+        with anyio.fail_after(DEADLINE_S):
+            agent = await ran(k, "the passphrase is correcthorsebattery")
+            await k.call("erase_payloads", OPERATOR, target=agent.pid)
+            await k.call("compact_store", OPERATOR)
+    assert not {word for word in (b"hunterzwei", b"correcthorse") if word in page_index_of(tmp_path)}
+
+
+def page_index_of(home: Path) -> bytes:
+    with closing(sqlite3.connect(home / "kernel.db")) as store:
+        parts = store.execute("SELECT block FROM page_text_data").fetchall()
+        titles = store.execute("SELECT title FROM page UNION SELECT title FROM page_version").fetchall()
+    return b"".join(block for (block,) in parts) + "".join(title for (title,) in titles).encode()

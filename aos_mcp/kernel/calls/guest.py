@@ -35,6 +35,7 @@ async def generate(call: Call, args: a.GenerateArgs) -> g.GenerateResult:
     chain = await _chosen(call, args.model)
     for name in chain:
         check_model(call, name)
+        call.machine.models.resolve(name)  # a name that nobody has is told before the first is asked
     prompt = _held_to(_prompt(args.prompt), args)
     if prompt.output_schema is not None:
         check_schema(prompt.output_schema)

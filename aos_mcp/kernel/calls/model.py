@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import cast
 
+import anyio
 from pydantic import JsonValue
 
 from aos_mcp.abi import arguments as a
 from aos_mcp.abi import results as r
 from aos_mcp.abi.budget import WORKSPACE_ACCOUNT
 from aos_mcp.abi.completion import HELD_TO, Completion, Prompt, Reply, Turn
-from aos_mcp.abi.errors import Invalid, ModelError
+from aos_mcp.abi.errors import Invalid, ModelError, ModelFault
 from aos_mcp.abi.limits import COMPLETE_PATIENCE_S
 from aos_mcp.abi.process import sched_class
 from aos_mcp.kernel.call import Call, R, check_model
 from aos_mcp.kernel.calls import views
 from aos_mcp.kernel.calls.attachments import check_inputs, turn_of
 from aos_mcp.kernel.generation import Generation
+from aos_mcp.kernel.machine import Machine
 from aos_mcp.kernel.model_call import order_of
-from aos_mcp.kernel.retry import GiveUp, Next, chain_of, counted
+from aos_mcp.kernel.retry import GiveUp, Next, Wait, chain_of, counted
 from aos_mcp.kernel.schema_check import check_schema, misfit
 from aos_mcp.ports import Deliver, Transaction
 
@@ -41,7 +44,7 @@ async def complete(call: Call, args: a.CompleteArgs) -> r.CompleteResult:
     one, completion = await patiently(call, chain, prompt, order)
     if prompt.output_schema is None:
         return settling(call, one, completion, _result(completion, text=completion.reply.text))
-    await call.machine.store.write(partial(one.settle, completion=completion), brief=True)
+    await _settled(call, one, completion)
     answer, problem = _parse(completion.reply, prompt.output_schema)
     if problem is not None:
         again = f"That does not fit the schema ({problem}). Answer again with the whole JSON document alone."
@@ -49,7 +52,7 @@ async def complete(call: Call, args: a.CompleteArgs) -> r.CompleteResult:
         turns = (*prompt.turns, said, Turn(role="user", text=again))
         first = completion.usage
         one, completion = await patiently(call, chain, replace(prompt, turns=turns, turn=1), order)
-        await call.machine.store.write(partial(one.settle, completion=completion), brief=True)
+        await _settled(call, one, completion)
         completion = replace(completion, usage=first + completion.usage)
         answer, problem = _parse(completion.reply, prompt.output_schema)
     if problem is not None:
@@ -58,6 +61,11 @@ async def complete(call: Call, args: a.CompleteArgs) -> r.CompleteResult:
             "Ask for less, allow more max_tokens, or use a stronger model.",
         )
     return _result(completion, answer=answer)
+
+
+async def _settled(call: Call, one: Generation, completion: Completion) -> None:
+    with anyio.CancelScope(shield=True):  # the answer is paid for, whoever still wants it
+        await call.machine.store.write(partial(one.settle, completion=completion), brief=True)
 
 
 async def models_of(call: Call) -> tuple[str, ...]:
@@ -120,6 +128,7 @@ async def patiently(
         if has_next and machine.admission.is_blocked(rest[0]):
             rest = rest[1:]
             continue
+        _check_patience(machine, rest[0], gives_up_at)
         model = machine.models.resolve(rest[0])
         info = await model.describe()
         check_inputs(info, prompt)
@@ -139,7 +148,8 @@ async def patiently(
             return one, await one.run(prompt, process=None, deliver=pass_on)
         except ModelError as error:
             now, verdict = machine.clock.now(), one.verdict
-            if delivered or isinstance(verdict, GiveUp) or now >= gives_up_at:
+            waits_s = verdict.seconds if isinstance(verdict, Wait) else 0.0
+            if delivered or isinstance(verdict, GiveUp) or now + waits_s >= gives_up_at:
                 raise
             if isinstance(verdict, Next):
                 rest, faults = rest[1:], 0
@@ -147,6 +157,23 @@ async def patiently(
             faults = counted(error.fault, faults)
             if not verdict.park:  # a parked lane holds the next try back by itself
                 await machine.clock.sleep_until(now + verdict.seconds)
+
+
+def _check_patience(machine: Machine, model: str, gives_up_at: float) -> None:
+    """Refuse a call that its provider lets go only after its caller's patience is over.
+
+    Raises:
+        ModelError: it asks to be left alone for longer.
+    """
+    now = machine.clock.now()
+    blocked_s = machine.admission.lane(model).blocked_s(now)
+    if blocked_s > gives_up_at - now:
+        raise ModelError(
+            ModelFault.RATE,
+            f"The provider of {model} asks to be left alone for {math.ceil(blocked_s)} s more.",
+            "Try again then, or name another model.",
+            retry_after_s=blocked_s,
+        )
 
 
 async def _takers(call: Call, chain: Sequence[str], prompt: Prompt) -> list[str]:
@@ -175,10 +202,14 @@ def _parse(reply: Reply, schema: str) -> tuple[JsonValue, str | None]:
     if stripped.startswith("```"):
         stripped = stripped.strip("`").removeprefix("json").strip()
     try:
-        answer = cast("JsonValue", json.loads(stripped))
-    except ValueError as error:
+        answer = cast("JsonValue", json.loads(stripped, parse_constant=_no_json))
+    except (ValueError, RecursionError) as error:
         return None, "it was cut off at max_tokens" if reply.stop == "length" else f"it is not valid JSON: {error}"
     return answer, misfit(schema, answer)
+
+
+def _no_json(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _result(completion: Completion, *, text: str | None = None, answer: JsonValue = None) -> r.CompleteResult:
