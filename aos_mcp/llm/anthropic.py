@@ -10,7 +10,7 @@ from typing import Any
 
 from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import ANY_TOOL, Attachment, Prompt, Turn
-from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop
+from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop, text_of
 from aos_mcp.llm.driver import Decoder, Driver, Fields, extra_body
 from aos_mcp.llm.providers import Quirks, marks_max
 from aos_mcp.llm.schema import ANSWER_TOOL, is_holdable, parsed, stated, take_answer
@@ -250,27 +250,27 @@ class MessageDecoder(Decoder):
     def _begin(self, index: int, block: JsonObject) -> None:
         draft, kind = self._draft, block.get("type")
         if kind == "text":
-            draft.say(block.get("text") or "")
+            draft.say(text_of(block.get("text")))
         elif kind == "tool_use":
-            self._requests[index] = draft.request(block.get("id") or "", block.get("name") or "")
+            self._requests[index] = draft.request(text_of(block.get("id")), text_of(block.get("name")))
             if block.get("input"):
                 draft.argue(self._requests[index], json.dumps(block["input"]))
         elif kind == "thinking":
-            self._thoughts[index] = {"chars": 0, "signature": block.get("signature") or ""}
-            self._think(index, block.get("thinking") or "")
+            self._thoughts[index] = {"chars": 0, "signature": text_of(block.get("signature"))}
+            self._think(index, text_of(block.get("thinking")))
         elif kind == "redacted_thinking":
-            self._thoughts[index] = {"data": block.get("data") or ""}
+            self._thoughts[index] = {"data": text_of(block.get("data"))}
 
     def _delta(self, index: int, delta: JsonObject) -> None:
         kind = delta.get("type")
         if kind == "text_delta":
-            self._draft.say(delta.get("text") or "")
+            self._draft.say(text_of(delta.get("text")))
         elif kind == "input_json_delta" and index in self._requests:
-            self._draft.argue(self._requests[index], delta.get("partial_json") or "")
+            self._draft.argue(self._requests[index], text_of(delta.get("partial_json")))
         elif kind == "thinking_delta":
-            self._think(index, delta.get("thinking") or "")
+            self._think(index, text_of(delta.get("thinking")))
         elif kind == "signature_delta" and index in self._thoughts:
-            self._thoughts[index]["signature"] = delta.get("signature") or ""
+            self._thoughts[index]["signature"] = text_of(delta.get("signature"))
 
     def _think(self, index: int, piece: str) -> None:
         if index in self._thoughts:
@@ -281,7 +281,7 @@ class MessageDecoder(Decoder):
         reason = fields.get("stop_reason")
         if reason:
             self._draft.stop = _STOPS.get(reason, "end")
-            self._draft.stop_text = fields.get("stop_sequence") or ""
+            self._draft.stop_text = text_of(fields.get("stop_sequence"))
 
     def _count(self, usage: JsonObject | None) -> None:
         """Take counts: those of the prompt come first and again at the end, those of the answer grow."""

@@ -32,6 +32,13 @@ def prompt_chars(prompt: Prompt) -> int:
     return len(prompt.system) + tools + turns + len(prompt.continuing) + carried
 
 
+def text_of(value: object) -> str:
+    """Return what a provider sent for text; nothing is an empty one. Raises TypeError for anything else."""
+    if value and not isinstance(value, str):
+        raise TypeError("not text")
+    return value if isinstance(value, str) else ""
+
+
 class Echo:
     """Takes off an answer what it repeats of the beginning it was given, however it is cut into pieces.
 

@@ -32,6 +32,9 @@ from aos_mcp.ports import Clock, Deliver, Metered
 _ESTIMATE_SLACK = 1.35
 """Dense text has this many times the tokens that its characters suggest."""
 
+_ODD = (ValueError, TypeError, AttributeError, KeyError, RecursionError)
+"""What reading an answer raises where it is not of the dialect, as a page of a captive portal is not."""
+
 UNABLE = {
     "must_call": "cannot be made to call a tool",
     "one_call": "cannot be held to one tool call",
@@ -179,22 +182,23 @@ class Driver(ABC):
             raise self._broken(draft, type(error).__name__) from None
 
     async def _read(self, response: Any, draft: Draft) -> None:
-        decoder = self._decoder(draft)
         draft.limits = self._limits(response.headers)
-        if "event-stream" not in response.headers.get("content-type", "event-stream"):
-            body = _parse(await response.read())
-            self._check("", body, draft)
-            decoder.whole(body)
-            draft.close()
-            decoder.close()
-            return
-        events = EventStream()
         try:
+            await self._decode(response, self._decoder(draft), draft)
+        except _ODD:
+            raise self._broken(draft, "the answer is not in the dialect's form") from None
+
+    async def _decode(self, response: Any, decoder: Decoder, draft: Draft) -> None:
+        if "event-stream" in response.headers.get("content-type", "event-stream"):
+            events = EventStream()
             async for chunk in response.iter_bytes():
                 self._feed(decoder, events.feed(chunk), draft)
             self._feed(decoder, events.close(), draft)
-        except ValueError:
-            raise self._broken(draft, "the stream is not in the dialect's form") from None
+        else:
+            body = _parse(await response.read())
+            self._check("", body, draft)
+            decoder.whole(body)
+            draft.finished = True
         if not draft.finished:
             raise self._broken(draft, "the stream ended before the answer did")
         draft.close()
@@ -211,7 +215,10 @@ class Driver(ABC):
 
     def _check(self, event: str, fields: Fields, draft: Draft) -> None:
         """Raise for an error inside an answer that began well."""
-        status = (fields.get("base_resp") or {}).get("status_code", 0)
+        base = fields.get("base_resp") or {}
+        if not isinstance(base, dict):
+            raise TypeError("base_resp is no object")
+        status = base.get("status_code", 0)
         if event != "error" and not fields.get("error") and fields.get("type") != "error" and not status:
             return
         fault = fault_for(None, codes_of(fields))

@@ -12,7 +12,7 @@ from typing import Any
 
 from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import ANY_TOOL, Attachment, Prompt, ToolRequest, Turn
-from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop
+from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop, text_of
 from aos_mcp.llm.driver import Decoder, Driver, Fields, extra_body
 from aos_mcp.llm.providers import Quirks, marks_max
 from aos_mcp.llm.schema import ANSWER_TOOL, is_closed, parsed, stated, take_answer
@@ -257,21 +257,21 @@ class ChatDecoder(Decoder):
 
     def _message(self, delta: JsonObject) -> None:
         draft = self._draft
-        draft.think(delta.get(self._quirks.reasoning_field) or "")
-        draft.say(delta.get("content") or "")
+        draft.think(text_of(delta.get(self._quirks.reasoning_field)))
+        draft.say(text_of(delta.get("content")))
         if delta.get("refusal"):
-            draft.say(delta["refusal"])
+            draft.say(text_of(delta["refusal"]))
             draft.stop = "refused"
         for call in delta.get("tool_calls") or ():
             self._call(call)
 
     def _call(self, call: JsonObject) -> None:
         function = call.get("function") or {}
-        index, identity = call.get("index", len(self._open)), call.get("id") or ""
+        index, identity = call.get("index", len(self._open)), text_of(call.get("id"))
         request = self._open.get(index)
         # Some servers send every call under index 0; a new identity is a new call all the same.
         if request is None or (identity and identity != request.request_id):
-            request = self._draft.request(identity, function.get("name") or "")
+            request = self._draft.request(identity, text_of(function.get("name")))
             self._open[index] = request
         signature = call.get(self._quirks.signature_field) if self._quirks.signature_field else None
         if signature:

@@ -279,6 +279,20 @@ async def test_a_fault_before_the_first_word_is_waited_out_by_the_kernel(tmp_pat
         assert answer.choices[0].message.content == "At last"
 
 
+async def test_a_page_in_place_of_an_answer_is_tried_again_and_then_the_next_of_the_chain_is_asked(
+    tmp_path: Path,
+) -> None:
+    async with gateway(tmp_path) as gate:
+        gate.provider.script(Behaviour(when='"model": "small"', repeat=True, body="<html>Sign in.</html>"))
+        gate.provider.script(Behaviour(text="there"))
+        key = await gate.issue(model="there/small,thence/large")
+        async with gate.chat(key.key) as client:
+            answer = await client.chat.completions.create(model="x", messages=HELLO)
+        assert (answer.choices[0].message.content, answer.model) == ("there", "thence/large")
+        asked = [request.body["model"] for request in gate.provider.requests]
+        assert asked == ["small"] * FALLBACK_AFTER_TRIES + ["large"]
+
+
 async def test_a_client_that_goes_away_cancels_a_call_that_does_not_stream(tmp_path: Path) -> None:
     async with gateway(tmp_path) as gate:
         gate.provider.script(Behaviour(text="one two", hang_after=1))

@@ -248,6 +248,76 @@ async def test_every_fault_has_its_name_and_a_hint_and_is_not_tried_again(
     assert server.stats.requests == 1
 
 
+PAGE = "<html><body>Please sign in to the network.</body></html>"
+STREAM = {"content-type": "text/event-stream"}
+
+
+def openai_chunk(**delta: object) -> dict[str, object]:
+    return {"choices": [{"index": 0, "delta": delta}]}
+
+
+def streamed(*events: object) -> Behaviour:
+    return Behaviour(body="".join(f"data: {json.dumps(event)}\n\n" for event in events), headers=STREAM)
+
+
+ODD = {
+    "openai": [
+        Behaviour(body=json.dumps({"choices": [None]})),
+        Behaviour(body=json.dumps({"choices": "hey"})),
+        Behaviour(body=json.dumps({"choices": [], "base_resp": "x"})),
+        Behaviour(body=json.dumps({"choices": [{"message": {"content": 5}, "finish_reason": "stop"}]})),
+        streamed({"choices": [None]}),
+        streamed({"choices": [{"delta": "hey"}]}),
+        streamed({"choices": [], "base_resp": "x"}),
+        streamed(openai_chunk(content=5)),
+        streamed(openai_chunk(tool_calls=["x"])),
+        streamed(openai_chunk(tool_calls=[{"index": [], "function": {"name": "f"}}])),
+        streamed(openai_chunk(tool_calls=[{"index": 0, "id": 7, "function": {"name": "f"}}])),
+        streamed(openai_chunk(reasoning_content=["x"])),
+    ],
+    "anthropic": [
+        Behaviour(body=json.dumps({"content": ["x"], "stop_reason": "end_turn"})),
+        Behaviour(body=json.dumps({"content": [{"type": "text", "text": 5}], "stop_reason": "end_turn"})),
+        streamed({"type": "content_block_delta", "delta": "hey"}),
+        streamed({"type": "message_start", "message": "zz"}),
+        streamed({"type": "content_block_start", "content_block": {"type": "tool_use", "id": 7, "name": "f"}}),
+    ],
+}
+ANY_ODD = [
+    Behaviour(body=PAGE, headers={"content-type": "text/html"}),
+    Behaviour(body=PAGE),
+    Behaviour(body=PAGE, headers=STREAM),
+    Behaviour(body="[1, 2]"),
+    Behaviour(body="[" * 100_000),
+    streamed([1, 2]),
+    streamed("x"),
+]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "behaviour"),
+    [(dialect, behaviour) for dialect, more in ODD.items() for behaviour in [*ANY_ODD, *more]],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_an_answer_that_is_not_of_the_dialect_is_a_fault_that_a_new_try_may_cure(
+    catalogue: Catalogue, server: ProviderServer, dialect: str, behaviour: Behaviour
+) -> None:
+    server.script(behaviour)
+    with pytest.raises(ModelError) as caught:
+        await catalogue.resolve(MODELS[dialect]).complete(QUESTION, ignore)
+    assert caught.value.fault in {ModelFault.TRANSPORT, ModelFault.CUT_STREAM}
+    assert PAGE not in str(caught.value)
+
+
+async def test_what_came_before_an_odd_piece_is_kept_with_the_error(
+    catalogue: Catalogue, server: ProviderServer
+) -> None:
+    server.script(streamed(openai_chunk(content="one"), openai_chunk(content=5)))
+    with pytest.raises(ModelError) as caught:
+        await catalogue.resolve(MODELS["openai"]).complete(QUESTION, ignore)
+    assert (caught.value.fault, caught.value.partial_text) == (ModelFault.CUT_STREAM, "one")
+
+
 @DIALECTS
 @pytest.mark.parametrize(
     ("headers", "seconds"),
