@@ -234,11 +234,14 @@ class MessageDecoder(Decoder):
 
     def whole(self, fields: Fields) -> None:
         """Take an answer that came in one piece."""
-        for index, block in enumerate(fields.get("content") or ()):
+        content = fields["content"]
+        if not isinstance(content, list):
+            raise TypeError("content is no list")
+        for index, block in enumerate(content):
             self._begin(index, block)
         self._stop(fields)
         self._count(fields.get("usage"))
-        self._draft.finished = True
+        self._draft.finished = bool(fields.get("stop_reason"))
 
     def close(self) -> None:
         """Turn the answer tool's arguments into the answer, and keep the signatures."""

@@ -81,7 +81,7 @@ class DraftRequest:
 
 @dataclass(slots=True)
 class Draft:
-    """What came so far. `finished` is set by the dialect when the provider said that it is done."""
+    """What came so far."""
 
     prompt: Prompt
     deliver: Deliver
@@ -94,7 +94,8 @@ class Draft:
     signature: str = ""
     stop: Stop = "end"
     stop_text: str = ""
-    finished: bool = False
+    finished: bool | None = None
+    """Set by the dialect when the provider said that it is done, or that it broke off; None: it said neither."""
     usage: Usage | None = None
     cost_usd: float | None = None
     """What the provider itself says the call cost."""

@@ -23,6 +23,11 @@ _STOPS: dict[str, Stop] = {
     "function_call": "tools",
     "length": "length",
     "content_filter": "refused",
+    # What some servers say of the same: Together, TGI, Mistral, MiniMax, GLM, and routers before Messages.
+    **dict.fromkeys(("eos", "eos_token", "stop_sequence", "end_turn"), "end"),
+    "tool_use": "tools",
+    **dict.fromkeys(("max_tokens", "model_length", "max_output", "model_context_window_exceeded"), "length"),
+    **dict.fromkeys(("sensitive", "safety", "refusal"), "refused"),
 }
 
 MARKS = {"cache_control": {"type": "ephemeral"}, "prompt_cache_breakpoint": {"mode": "explicit"}}
@@ -237,8 +242,9 @@ class ChatDecoder(Decoder):
             reason = choice.get("finish_reason")
             if reason:
                 # A reason nobody knows (out of resources, aborted) is not an end: the answer counts as cut.
-                self._draft.finished = reason in _STOPS
-                self._draft.stop = _STOPS.get(reason, "end")
+                known = _STOPS.get(reason.lower())
+                self._draft.finished = known is not None
+                self._draft.stop = known or "end"
         if usage:
             self._draft.usage = _usage(usage, self._quirks)
             self._draft.cost_usd = _number(usage, self._quirks.cost) if self._quirks.cost else None
@@ -247,6 +253,8 @@ class ChatDecoder(Decoder):
         """Take an answer that came in one piece."""
         choices = [{**choice, "delta": choice.get("message")} for choice in fields.get("choices") or ()]
         self.feed("", {**fields, "choices": choices})
+        if self._draft.finished is None and any(choice["delta"] for choice in choices):
+            self._draft.finished = True  # as in a stream, some give no reason
 
     def close(self) -> None:
         """Turn the answer tool's arguments into the answer, and keep the signatures."""

@@ -309,6 +309,59 @@ async def test_an_answer_that_is_not_of_the_dialect_is_a_fault_that_a_new_try_ma
     assert PAGE not in str(caught.value)
 
 
+@DIALECTS
+@pytest.mark.parametrize("body", ["{}", '{"detail": "Model is loading"}', '{"choices": []}', '{"content": {}}'])
+async def test_a_body_without_an_answer_is_none(
+    catalogue: Catalogue, server: ProviderServer, dialect: str, body: str
+) -> None:
+    server.script(Behaviour(body=body))
+    with pytest.raises(ModelError) as caught:
+        await catalogue.resolve(MODELS[dialect]).complete(QUESTION, ignore)
+    assert caught.value.fault is ModelFault.TRANSPORT
+
+
+async def test_a_message_in_one_piece_without_its_reason_is_not_whole(
+    catalogue: Catalogue, server: ProviderServer
+) -> None:
+    server.script(Behaviour(body=json.dumps({"content": [{"type": "text", "text": "one"}], "stop_reason": None})))
+    with pytest.raises(ModelError) as caught:
+        await catalogue.resolve(MODELS["anthropic"]).complete(QUESTION, ignore)
+    assert (caught.value.fault, caught.value.partial_text) == (ModelFault.CUT_STREAM, "one")
+
+
+@pytest.mark.parametrize("streams", [True, False])
+@pytest.mark.parametrize("reason", ["insufficient_system_resource", "error", "aborted"])
+async def test_an_answer_that_ends_for_a_reason_nobody_knows_is_broken_off(
+    catalogue: Catalogue, server: ProviderServer, reason: str, streams: bool
+) -> None:
+    server.script(Behaviour(text="one two", stop=reason, streams=streams))
+    with pytest.raises(ModelError) as caught:
+        await catalogue.resolve(MODELS["openai"]).complete(QUESTION, ignore)
+    assert (caught.value.fault, caught.value.partial_text) == (ModelFault.CUT_STREAM, "one two")
+
+
+@pytest.mark.parametrize(("reason", "stop"), [("eos_token", "end"), ("STOP", "end"), ("model_length", "length")])
+async def test_what_some_servers_say_of_an_end_is_understood(
+    catalogue: Catalogue, server: ProviderServer, reason: str, stop: str
+) -> None:
+    server.script(Behaviour(text="one two", stop=reason))
+    reply = (await catalogue.resolve(MODELS["openai"]).complete(QUESTION, ignore)).reply
+    assert (reply.text, reply.stop) == ("one two", stop)
+
+
+async def test_a_provider_that_gives_no_reason_has_come_to_the_end_all_the_same(
+    catalogue: Catalogue, server: ProviderServer
+) -> None:
+    chunk = json.dumps(openai_chunk(content="one"))
+    server.script(
+        Behaviour(body=f"data: {chunk}\n\ndata: [DONE]\n\n", headers=STREAM),
+        Behaviour(body=json.dumps({"choices": [{"message": {"content": "one"}}]})),
+    )
+    for _ in range(2):
+        reply = (await catalogue.resolve(MODELS["openai"]).complete(QUESTION, ignore)).reply
+        assert (reply.text, reply.stop) == ("one", "end")
+
+
 async def test_what_came_before_an_odd_piece_is_kept_with_the_error(
     catalogue: Catalogue, server: ProviderServer
 ) -> None:
