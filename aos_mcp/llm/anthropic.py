@@ -10,7 +10,7 @@ from typing import Any
 
 from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import ANY_TOOL, Attachment, Prompt, Turn
-from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop, text_of
+from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop, count_of, text_of
 from aos_mcp.llm.driver import Decoder, Driver, Fields, extra_body
 from aos_mcp.llm.providers import Quirks, marks_max
 from aos_mcp.llm.schema import ANSWER_TOOL, is_holdable, parsed, stated, take_answer
@@ -21,6 +21,8 @@ _STOPS: dict[str, Stop] = {
     "tool_use": "tools",
     "refusal": "refused",
 }
+
+_COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
 
 _MARK = {"type": "ephemeral"}
 
@@ -215,7 +217,7 @@ class MessageDecoder(Decoder):
         self._model = model
         self._requests: dict[int, DraftRequest] = {}
         self._thoughts: dict[int, JsonObject] = {}
-        self._usage: JsonObject = {}
+        self._usage: dict[str, int] = {}
 
     def feed(self, event: str, fields: Fields) -> None:
         """Take one event."""
@@ -288,12 +290,14 @@ class MessageDecoder(Decoder):
 
     def _count(self, usage: JsonObject | None) -> None:
         """Take counts: those of the prompt come first and again at the end, those of the answer grow."""
-        self._usage |= {key: value for key, value in (usage or {}).items() if isinstance(value, int)}
+        self._usage |= {k: count_of(v) for k, v in (usage or {}).items() if k in _COUNTS and isinstance(v, int | float)}
         counted = self._usage
-        if counted:
-            self._draft.usage = Usage(
-                input_tokens=counted.get("input_tokens", 0),
-                cached_tokens=counted.get("cache_read_input_tokens", 0),
-                written_tokens=counted.get("cache_creation_input_tokens", 0),
-                output_tokens=counted.get("output_tokens", 0),
-            )
+        if not any(counted.values()):
+            self._draft.usage = None  # some fill the form in and do not count
+            return
+        self._draft.usage = Usage(
+            input_tokens=counted.get("input_tokens", 0),
+            cached_tokens=counted.get("cache_read_input_tokens", 0),
+            written_tokens=counted.get("cache_creation_input_tokens", 0),
+            output_tokens=counted.get("output_tokens", 0),
+        )

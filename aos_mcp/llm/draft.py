@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from os.path import commonprefix
 from typing import Literal
 
@@ -18,10 +19,20 @@ NO_ANSWER = "(no answer)"
 CHARS_PER_TOKEN = 4
 """English text and code run at about four characters a token; used only where a provider counts nothing."""
 
+COUNT_MAX = 2**53
+"""The largest count that is believed: beyond it numbers in JSON are not exact."""
+
 
 def estimate_tokens(chars: int) -> int:
     """Return the tokens in so many characters, rounded up."""
     return -(-chars // CHARS_PER_TOKEN)
+
+
+def count_of(value: object) -> int:
+    """Return what a provider counted as a count: whole, not negative, and none that another reader would round."""
+    if not isinstance(value, int | float) or not 0 < value < math.inf:  # NaN is not either
+        return 0
+    return int(min(value, COUNT_MAX))
 
 
 def prompt_chars(prompt: Prompt) -> int:
@@ -97,6 +108,7 @@ class Draft:
     finished: bool | None = None
     """Set by the dialect when the provider said that it is done, or that it broke off; None: it said neither."""
     usage: Usage | None = None
+    """What the provider counted; None where it did not, or counted nothing at all."""
     cost_usd: float | None = None
     """What the provider itself says the call cost."""
     limits: RateLimits | None = None
@@ -161,12 +173,12 @@ class Draft:
     def settled_usage(self) -> Usage:
         """Return what to charge.
 
-        Where the provider counted nothing, that is an estimate from the characters seen: charging nothing would let an
-        agent run past its budget.
+        Where the provider counted nothing, on one side or on both, that is an estimate from the characters seen:
+        charging nothing would let an agent run past its budget. Nothing is estimated of an empty answer.
         """
-        if self.usage is not None:
-            return self.usage
-        return Usage(input_tokens=estimate_tokens(prompt_chars(self.prompt)), output_tokens=self.output_tokens)
+        used = self.usage or Usage()
+        read = used.input_tokens if used.prompt_tokens else estimate_tokens(prompt_chars(self.prompt))
+        return replace(used, input_tokens=read, output_tokens=used.output_tokens or estimate_tokens(self._chars))
 
     def reply(self) -> Reply:
         """Return the finished turn."""

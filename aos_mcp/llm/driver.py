@@ -20,7 +20,7 @@ from aos_mcp.abi import limits
 from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import Completion, ModelInfo, Prompt, RateLimits
 from aos_mcp.abi.errors import ModelError, ModelFault
-from aos_mcp.llm.draft import Draft, Echo, estimate_tokens, prompt_chars
+from aos_mcp.llm.draft import COUNT_MAX, Draft, Echo, estimate_tokens, prompt_chars
 from aos_mcp.llm.faults import codes_of, fault_for, model_error, retry_after_s, said_by
 from aos_mcp.llm.link import Link
 from aos_mcp.llm.prices import PriceTable, microusd
@@ -129,7 +129,7 @@ class Driver(ABC):
         used = replace(draft.usage or Usage(), output_tokens=draft.output_tokens)
         if not used.prompt_tokens:
             return used  # the prompt is not counted yet, so neither is the cost
-        return replace(used, microusd=self._prices.cost(self._row, self._model, used, at) or 0)
+        return replace(used, microusd=min(self._prices.cost(self._row, self._model, used, at) or 0, COUNT_MAX))
 
     @abstractmethod
     def _open(self, client: Any, prompt: Prompt) -> AbstractAsyncContextManager[Any]:
@@ -268,7 +268,7 @@ class Driver(ABC):
         return Completion(
             model=self.name,
             reply=draft.reply(),
-            usage=replace(usage, microusd=cost or 0),
+            usage=replace(usage, microusd=min(cost or 0, COUNT_MAX)),
             priced=cost is not None,
             limits=draft.limits,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from base64 import b64encode
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
@@ -12,7 +13,7 @@ from typing import Any
 
 from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import ANY_TOOL, Attachment, Prompt, ToolRequest, Turn
-from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop, text_of
+from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop, count_of, text_of
 from aos_mcp.llm.driver import Decoder, Driver, Fields, extra_body
 from aos_mcp.llm.providers import Quirks, marks_max
 from aos_mcp.llm.schema import ANSWER_TOOL, is_closed, parsed, stated, take_answer
@@ -235,7 +236,7 @@ class ChatDecoder(Decoder):
         """Take one chunk."""
         usage = fields.get("usage")
         if not usage and self._quirks.progress == "timings" and "timings" in fields:
-            self._draft.usage = _timed(fields["timings"])
+            self._draft.usage = _timed(fields["timings"]) or self._draft.usage
         for choice in fields.get("choices") or ():
             usage = usage or choice.get("usage")  # some count there
             self._message(choice.get("delta") or {})
@@ -246,7 +247,7 @@ class ChatDecoder(Decoder):
                 self._draft.finished = known is not None
                 self._draft.stop = known or "end"
         if usage:
-            self._draft.usage = _usage(usage, self._quirks)
+            self._draft.usage = _usage(usage, self._quirks) or self._draft.usage
             self._draft.cost_usd = _number(usage, self._quirks.cost) if self._quirks.cost else None
 
     def whole(self, fields: Fields) -> None:
@@ -289,32 +290,31 @@ class ChatDecoder(Decoder):
             self._draft.argue(request, arguments if isinstance(arguments, str) else json.dumps(arguments))
 
 
-def _usage(usage: JsonObject, quirks: Quirks) -> Usage:
-    total = int(_number(usage, "prompt_tokens") or 0)
-    cached = min(total, int(_first(usage, quirks.cached_tokens)))
-    written = min(total - cached, int(_number(usage, quirks.written_tokens) or 0))
+def _usage(usage: JsonObject, quirks: Quirks) -> Usage | None:
+    """Return the counts; None where none is positive, as of servers that fill the form in and do not count."""
+    total, output = count_of(_number(usage, "prompt_tokens")), count_of(_number(usage, "completion_tokens"))
+    cached = min(total, _first(usage, quirks.cached_tokens))
+    written = min(total - cached, count_of(_number(usage, quirks.written_tokens)))
+    if not (total or output):
+        return None
     return Usage(
-        input_tokens=total - cached - written,
-        cached_tokens=cached,
-        written_tokens=written,
-        output_tokens=int(_number(usage, "completion_tokens") or 0),
+        input_tokens=total - cached - written, cached_tokens=cached, written_tokens=written, output_tokens=output
     )
 
 
-def _timed(timings: JsonObject) -> Usage:
-    return Usage(
-        input_tokens=int(timings.get("prompt_n", 0)),
-        cached_tokens=int(timings.get("cache_n", 0)),
-        output_tokens=int(timings.get("predicted_n", 0)),
-    )
+def _timed(timings: JsonObject) -> Usage | None:
+    fresh, cached, output = (count_of(timings.get(name)) for name in ("prompt_n", "cache_n", "predicted_n"))
+    if not (fresh or cached or output):
+        return None
+    return Usage(input_tokens=fresh, cached_tokens=cached, output_tokens=output)
 
 
-def _first(usage: JsonObject, paths: Iterable[str]) -> float:
-    return next((n for n in (_number(usage, path) for path in paths) if n is not None), 0)
+def _first(usage: JsonObject, paths: Iterable[str]) -> int:
+    return count_of(next((n for n in (_number(usage, path) for path in paths) if n is not None), 0))
 
 
 def _number(usage: JsonObject, path: str) -> float | None:
     found: Any = usage
     for step in path.split("."):
         found = found.get(step) if isinstance(found, dict) else None
-    return found if isinstance(found, int | float) else None
+    return found if isinstance(found, int | float) and math.isfinite(found) else None

@@ -87,7 +87,7 @@ async def test_a_prompt_that_is_cached_costs_what_the_cache_costs(
 
 
 async def test_tokens_written_to_the_cache_are_counted_apart(catalogue: Catalogue, server: ProviderServer) -> None:
-    server.script(Behaviour(text="a", input_tokens=1_000, written_tokens=800, output_tokens=0))
+    server.script(Behaviour(text="", input_tokens=1_000, written_tokens=800, output_tokens=0))
     usage = (await catalogue.resolve(MODELS["anthropic"]).complete(QUESTION, ignore)).usage
     assert (usage.input_tokens, usage.written_tokens) == (200, 800)
     assert usage.microusd == 120
@@ -102,6 +102,46 @@ async def test_a_stream_without_usage_is_charged_by_an_estimate(
     assert usage.output_tokens == -(-len(TEN_WORDS) // 4)
     assert usage.input_tokens > 0
     assert usage.microusd > 0
+
+
+@DIALECTS
+@pytest.mark.parametrize(("read", "written"), [(0, 0), (-5, -7), (0, 7), (5, 0)])
+async def test_what_a_provider_did_not_count_is_estimated(
+    catalogue: Catalogue, server: ProviderServer, dialect: str, read: int, written: int
+) -> None:
+    server.script(
+        Behaviour(text=TEN_WORDS, usage=False), Behaviour(text=TEN_WORDS, input_tokens=read, output_tokens=written)
+    )
+    model = catalogue.resolve(MODELS[dialect])
+    estimated, told = [(await model.complete(QUESTION, ignore)).usage for _ in range(2)]
+    assert told.input_tokens == (read if read > 0 else estimated.input_tokens)
+    assert told.output_tokens == (written if written > 0 else estimated.output_tokens)
+    assert told.microusd > 0
+
+
+@DIALECTS
+async def test_an_empty_answer_that_took_no_tokens_is_charged_none(
+    catalogue: Catalogue, server: ProviderServer, dialect: str
+) -> None:
+    server.script(Behaviour(text="", input_tokens=5, output_tokens=0))
+    usage = (await catalogue.resolve(MODELS[dialect]).complete(QUESTION, ignore)).usage
+    assert (usage.input_tokens, usage.output_tokens) == (5, 0)
+
+
+@DIALECTS
+@pytest.mark.parametrize(("count", "output"), [("1e30", 2**53), (str(10**40), 2**53), ("Infinity", 1), ("NaN", 1)])
+async def test_a_count_beyond_all_bounds_is_the_largest_that_is_believed_and_no_number_is_no_count(
+    catalogue: Catalogue, server: ProviderServer, dialect: str, count: str, output: int
+) -> None:
+    usage = f'{{"prompt_tokens": 5, "input_tokens": 5, "completion_tokens": {count}, "output_tokens": {count}}}'
+    bodies = {
+        "openai": f'{{"choices": [{{"message": {{"content": "a"}}}}], "usage": {usage}}}',
+        "anthropic": f'{{"content": [{{"type": "text", "text": "a"}}], "stop_reason": "end_turn", "usage": {usage}}}',
+    }
+    server.script(Behaviour(body=bodies[dialect]))
+    told = (await catalogue.resolve(MODELS[dialect]).complete(QUESTION, ignore)).usage
+    assert (told.input_tokens, told.output_tokens) == (5, output)
+    assert told.microusd <= 2**53
 
 
 @DIALECTS
