@@ -245,7 +245,8 @@ class ChatDecoder(Decoder):
                 # A reason nobody knows (out of resources, aborted) is not an end: the answer counts as cut.
                 known = _STOPS.get(reason.lower())
                 self._draft.finished = known is not None
-                self._draft.stop = known or "end"
+                if self._draft.stop != "refused":  # a refusal in words ends with an ordinary reason
+                    self._draft.stop = known or "end"
         if usage:
             self._draft.usage = _usage(usage, self._quirks) or self._draft.usage
             self._draft.cost_usd = _number(usage, self._quirks.cost) if self._quirks.cost else None

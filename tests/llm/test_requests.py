@@ -233,6 +233,12 @@ def test_the_answer_of_the_answer_tool_is_the_text() -> None:
     assert (reply.text, reply.requests, reply.stop) == ('{"n": 1}', (), "end")
 
 
+def test_a_refusal_in_words_is_one_whatever_reason_it_ends_with() -> None:
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    reply = read(Quirks(), delta(refusal="I will "), delta(refusal="not."), end).reply()
+    assert (reply.text, reply.stop) == ("I will not.", "refused")
+
+
 def test_calls_that_all_come_under_index_zero_are_told_apart_by_identity() -> None:
     calls = [{"index": 0, "id": i, "function": {"name": i, "arguments": "{}"}} for i in "ab"]
     draft = read(Quirks(), delta(tool_calls=[calls[0]]), delta(tool_calls=[calls[1]]))
