@@ -5,6 +5,7 @@ Pure. The only text that crosses is the provider's own sentence, shortened, for 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 
@@ -14,6 +15,8 @@ from aos_mcp.llm.providers import Row
 
 _SAID_CHARS_MAX = 300
 _DEPTH_MAX = 3
+_RETRY_AFTER_S_MAX = 86_400.0
+"""A day: who asks for more means that something is broken, and is asked again then."""
 
 _BY_CAUSE: Mapping[str, ModelFault] = {
     # These say more than the status they come with: a used-up account is a 429 at some providers.
@@ -141,13 +144,19 @@ def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
     """Return how long the provider asks to wait, in seconds: `retry-after-ms`, seconds or an HTTP date."""
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
-            return max(0.0, float(headers[name]) * scale)
+            asked = float(headers[name]) * scale
         except (KeyError, ValueError):
             continue
+        if math.isfinite(asked):
+            return _bounded(asked)
     try:
-        return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - now)
+        return _bounded(parsedate_to_datetime(headers["retry-after"]).timestamp() - now)
     except (KeyError, ValueError, OverflowError):
         return None
+
+
+def _bounded(seconds: float) -> float:
+    return min(max(0.0, seconds), _RETRY_AFTER_S_MAX)
 
 
 def model_error(

@@ -419,6 +419,11 @@ async def test_what_came_before_an_odd_piece_is_kept_with_the_error(
         ({"retry-after-ms": "1500", "retry-after": "2"}, 1.5),
         ({"retry-after": "Mon, 23 Nov 2026 00:01:30 GMT"}, 90.0),
         ({"retry-after": "soon"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after-ms": "inf", "retry-after": "2"}, 2.0),
+        ({"retry-after": "31536000"}, 86_400.0),
+        ({"retry-after": "Tue, 23 Nov 2027 00:00:00 GMT"}, 86_400.0),
         ({}, None),
     ],
 )
