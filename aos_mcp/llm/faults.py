@@ -130,14 +130,14 @@ def _codes(body: object, depth: int) -> Iterator[str]:
 
 
 def said_by(body: object) -> str:
-    """Return the provider's own sentence, shortened, or an empty text."""
-    if isinstance(body, list):
-        body = body[0] if body else None
-    if isinstance(body, dict):
-        inner = body.get("error")
-        found = body.get("message") if inner is None else inner
-        return said_by(found)
-    return body.strip()[:_SAID_CHARS_MAX] if isinstance(body, str) else ""
+    """Return the provider's own sentence, whole, or an empty text. It may hold the key."""
+    for _ in range(_DEPTH_MAX):
+        if isinstance(body, list):
+            body = body[0] if body else None
+        if isinstance(body, dict):
+            inner = body.get("error")
+            body = body.get("message") if inner is None else inner
+    return body.strip() if isinstance(body, str) else ""
 
 
 def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
@@ -169,12 +169,16 @@ def model_error(
     output_tokens: int = 0,
     limits: RateLimits | None = None,
 ) -> ModelError:
-    """Build the error for a fault at a provider; `said` is what it answered, or what happened to the connection."""
+    """Build the error for a fault at a provider.
+
+    `said` is what it answered, without the key, or what happened to the connection. It is cut here and not before: of a
+    key that was cut in two nothing would be found.
+    """
     hint = _HINTS.get(fault, "")
     if fault is ModelFault.AUTH:
         where = " or ".join(row.key_variables) or f"key under [providers.{row.name}] in aos.toml"
         hint = f"Check {where}: the provider does not accept the key for this."
-    said = said.rstrip(".")
+    said = said[:_SAID_CHARS_MAX].rstrip(".")
     return ModelError(
         fault,
         f"{row.name} did not answer ({fault.value}){': ' + said if said else ''}.",

@@ -595,6 +595,19 @@ async def test_a_key_is_never_repeated_in_an_error(catalogue: Catalogue, server:
 
 
 @DIALECTS
+async def test_no_part_of_a_key_is_left_where_a_long_message_is_cut(
+    catalogue: Catalogue, server: ProviderServer, dialect: str
+) -> None:
+    key = f"key-of-{dialect}"
+    for before in range(280, 301):
+        server.script(Behaviour(status=400, error_message="x" * before + key + "y" * 50))
+        with pytest.raises(ModelError) as caught:
+            await catalogue.resolve(MODELS[dialect]).complete(QUESTION, ignore)
+        assert "xk" not in str(caught.value)
+        assert len(caught.value.message) < 400
+
+
+@DIALECTS
 async def test_an_empty_answer_is_an_answer(catalogue: Catalogue, server: ProviderServer, dialect: str) -> None:
     server.script(Behaviour(text=""))
     answer = (await catalogue.resolve(MODELS[dialect]).complete(QUESTION, ignore)).reply
