@@ -13,7 +13,7 @@ from typing import Any
 
 from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import ANY_TOOL, Attachment, Prompt, ToolRequest, Turn
-from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop, count_of, text_of
+from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop, count_of, object_in, text_of
 from aos_mcp.llm.driver import Decoder, Driver, Fields, extra_body
 from aos_mcp.llm.providers import Quirks, marks_max
 from aos_mcp.llm.schema import ANSWER_TOOL, is_closed, parsed, stated, take_answer
@@ -277,11 +277,11 @@ class ChatDecoder(Decoder):
 
     def _call(self, call: JsonObject) -> None:
         function = call.get("function") or {}
-        index, identity = call.get("index", len(self._open)), text_of(call.get("id"))
+        index = call.get("index", len(self._open))
+        identity, name = text_of(call.get("id")), text_of(function.get("name"))
         request = self._open.get(index)
-        # Some servers send every call under index 0; a new identity is a new call all the same.
-        if request is None or (identity and identity != request.request_id):
-            request = self._draft.request(identity, text_of(function.get("name")))
+        if request is None or _is_another(request, identity, name):
+            request = self._draft.request(identity, name)
             self._open[index] = request
         signature = call.get(self._quirks.signature_field) if self._quirks.signature_field else None
         if signature:
@@ -289,6 +289,17 @@ class ChatDecoder(Decoder):
         arguments = function.get("arguments")
         if arguments:
             self._draft.argue(request, arguments if isinstance(arguments, str) else json.dumps(arguments))
+
+
+def _is_another(request: DraftRequest, identity: str, name: str) -> bool:
+    """Tell whether a chunk under the index of this call begins another: some servers send every call under index 0.
+
+    A new identity does. Where there is none, a name does: another one, or the same once the arguments are whole, since
+    some repeat the name with every piece of them.
+    """
+    if identity:
+        return identity != request.request_id
+    return bool(name) and (name != request.name or object_in("".join(request.arguments)) is not None)
 
 
 def _usage(usage: JsonObject, quirks: Quirks) -> Usage | None:

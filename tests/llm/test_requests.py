@@ -245,6 +245,26 @@ def test_calls_that_all_come_under_index_zero_are_told_apart_by_identity() -> No
     assert [r.request_id for r in draft.reply().requests] == ["a", "b"]
 
 
+def named(name: str, arguments: str) -> dict[str, Any]:
+    return delta(tool_calls=[{"index": 0, "function": {"name": name, "arguments": arguments}}])
+
+
+@pytest.mark.parametrize("second", ["f", "g"])
+@pytest.mark.parametrize("first", ['{"a": 1}', "{}"])
+def test_calls_that_all_come_under_index_zero_without_identity_are_told_apart_by_their_names(
+    first: str, second: str
+) -> None:
+    rest = {"index": 0, "function": {"arguments": ' "x"}'}}
+    draft = read(Quirks(), named("f", first), named(second, '{"b":'), delta(tool_calls=[rest]))
+    found = [(request.name, request.arguments) for request in draft.reply().requests]
+    assert found == [("f", first), (second, '{"b": "x"}')]
+
+
+def test_a_name_that_comes_with_every_piece_of_the_arguments_is_one_call() -> None:
+    draft = read(Quirks(), named("f", ""), named("f", '{"a":'), named("f", " 1}"))
+    assert [(r.name, r.arguments) for r in draft.reply().requests] == [("f", '{"a": 1}')]
+
+
 def test_calls_without_an_identity_get_one_that_is_the_same_every_time() -> None:
     calls = [{"function": {"name": "add", "arguments": {"a": 1}}}, {"function": {"name": "add"}}]
     one, two = (read(Quirks(), delta(tool_calls=calls)).reply() for _ in range(2))
