@@ -13,7 +13,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from aos_mcp.abi.limits import FALLBACK_AFTER_TRIES
+from aos_mcp.abi.limits import FALLBACK_AFTER_TRIES, LINE_BYTES_MAX
 from aos_mcp.testing.providers import Behaviour, Call
 from tests.gateway.conftest import gateway
 
@@ -345,3 +345,16 @@ async def test_what_is_no_request_is_refused_in_words(tmp_path: Path) -> None:
         elsewhere = await gate.post("/v1/chat/completions", {}, key.key, origin="https://evil.example")
         assert elsewhere.status_code == 403
         assert gate.provider.stats.requests == 0
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/messages/count_tokens"])
+async def test_a_request_that_is_too_large_is_refused_for_good(tmp_path: Path, path: str) -> None:
+    async with gateway(tmp_path) as gate:
+        key = await gate.issue()
+        body = {"model": "x", "max_tokens": 9, "messages": HELLO, "metadata": {"x": "x" * LINE_BYTES_MAX}}
+        refused = await gate.post(path, body, key.key)
+        assert refused.status_code == 413
+        assert "retry-after" not in refused.headers
+        assert refused.headers["x-should-retry"] == "false"
+        if path != "/v1/chat/completions":
+            assert refused.json()["error"]["type"] == "request_too_large"
