@@ -13,7 +13,7 @@ from aos_mcp.abi.completion import ANY_TOOL, Attachment, Prompt, Turn
 from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop, count_of, text_of
 from aos_mcp.llm.driver import Decoder, Driver, Fields, extra_body
 from aos_mcp.llm.providers import Quirks, marks_max
-from aos_mcp.llm.schema import ANSWER_TOOL, is_holdable, parsed, stated, take_answer
+from aos_mcp.llm.schema import answer_tool, is_holdable, parsed, stated, take_answer
 
 _STOPS: dict[str, Stop] = {
     "max_tokens": "length",
@@ -49,6 +49,10 @@ class Anthropic(Driver):
     def _decoder(self, draft: Draft) -> Decoder:
         return MessageDecoder(draft, self._model)
 
+    def _answers_by_tool(self, prompt: Prompt) -> bool:
+        schema = prompt.output_schema
+        return schema is not None and _form(parsed(schema), self._row.quirks) == "tool"
+
     def _repeated(self, prompt: Prompt) -> str:
         """A beginning may not end in blanks: they are left off, and taken off the answer where they come again."""
         whole = super()._repeated(prompt)
@@ -68,8 +72,8 @@ def request_body(model: str, prompt: Prompt, quirks: Quirks) -> JsonObject:
     if schema is not None and form == "tool":
         if not tools and quirks.tool_choice_required:
             alone = {"disable_parallel_tool_use": True} if quirks.parallel_tool_calls else {}
-            body["tool_choice"] = {"type": "tool", "name": ANSWER_TOOL, **alone}
-        tools.append(_tool(ANSWER_TOOL, "Give your answer.", schema))
+            body["tool_choice"] = {"type": "tool", "name": answer_tool(prompt), **alone}
+        tools.append(_tool(answer_tool(prompt), "Give your answer.", schema))
     if system:
         body["system"] = [{"type": "text", "text": system}]
     if tools:

@@ -124,6 +124,8 @@ class Draft:
     echo: Echo = field(default_factory=lambda: Echo(""))
     counts_as_it_goes: bool = False
     """`usage` is right at any moment, not only at the end."""
+    holds: bool = False
+    """The text is shown when it is whole: it may give place to what the answer tool says."""
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
     requests: list[DraftRequest] = field(default_factory=list)
@@ -155,7 +157,12 @@ class Draft:
         if piece:
             self.text.append(piece)
             self._chars += len(piece)
-            self.deliver(piece)
+            self.deliver("" if self.holds else piece)
+
+    def release(self) -> None:
+        """Show what was held back: the answer is whole."""
+        if self.holds and self.text:
+            self.deliver(self.partial_text)
 
     def think(self, piece: str) -> None:
         """Take a piece of reasoning; it is kept apart and not shown as the answer."""

@@ -108,7 +108,8 @@ class Driver(ABC):
         await self._prices.load()
         client = await self._link.client(self._row.quirks.prefix_base_url if prompt.continuing else None)
         counts = self._row.quirks.progress != "none"
-        draft = Draft(prompt, deliver, Echo(self._repeated(prompt)), counts_as_it_goes=counts)
+        echo, holds = Echo(self._repeated(prompt)), self._answers_by_tool(prompt)
+        draft = Draft(prompt, deliver, echo, counts_as_it_goes=counts, holds=holds)
         started_at, whole, refused = self._clock.now(), False, False
         try:
             with anyio.fail_after(limits.MODEL_CALL_S):
@@ -138,6 +139,10 @@ class Driver(ABC):
     @abstractmethod
     def _decoder(self, draft: Draft) -> Decoder:
         """Return a reader for this dialect's events."""
+
+    @abstractmethod
+    def _answers_by_tool(self, prompt: Prompt) -> bool:
+        """Tell whether a schema is asked for by the answer tool."""
 
     def _repeated(self, prompt: Prompt) -> str:
         """Return what the answer may repeat of the beginning it is given."""
@@ -202,6 +207,7 @@ class Driver(ABC):
             raise self._broken(draft, "it ended before the answer did")
         draft.close()
         decoder.close()
+        draft.release()
 
     def _feed(self, decoder: Decoder, events: list[tuple[str, bytes]], draft: Draft) -> None:
         for event, data in events:

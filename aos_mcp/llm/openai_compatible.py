@@ -16,7 +16,7 @@ from aos_mcp.abi.completion import ANY_TOOL, Attachment, Prompt, ToolRequest, Tu
 from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop, count_of, object_in, text_of
 from aos_mcp.llm.driver import Decoder, Driver, Fields, extra_body
 from aos_mcp.llm.providers import Quirks, marks_max
-from aos_mcp.llm.schema import ANSWER_TOOL, is_closed, parsed, stated, take_answer
+from aos_mcp.llm.schema import ANSWER_TOOL, answer_tool, is_closed, parsed, stated, take_answer
 
 _STOPS: dict[str, Stop] = {
     "stop": "end",
@@ -54,6 +54,9 @@ class OpenAICompatible(Driver):
     def _decoder(self, draft: Draft) -> Decoder:
         return ChatDecoder(draft, self._row.quirks)
 
+    def _answers_by_tool(self, prompt: Prompt) -> bool:
+        return prompt.output_schema is not None and self._row.quirks.structured == "tool"
+
 
 def request_body(model: str, prompt: Prompt, quirks: Quirks) -> JsonObject:
     """Return the arguments of `chat.completions.create`. Pure, and byte-stable: a prefix cache sees the same prefix."""
@@ -72,7 +75,7 @@ def request_body(model: str, prompt: Prompt, quirks: Quirks) -> JsonObject:
     if prompt.tools:
         _offer(body, prompt, quirks)
     if prompt.output_schema is not None:
-        _ask_for_schema(body, prompt.output_schema, quirks)
+        _ask_for_schema(body, parsed(prompt.output_schema), answer_tool(prompt), quirks)
     if quirks.prompt_cache_key:
         body["prompt_cache_key"] = _cache_key(prompt)
     more = extra_body(prompt, quirks)
@@ -94,8 +97,7 @@ def _offer(body: JsonObject, prompt: Prompt, quirks: Quirks) -> None:
     body["tools"] = [_function(t.name, t.description, parsed(t.input_schema)) for t in offered]
 
 
-def _ask_for_schema(body: JsonObject, text: str, quirks: Quirks) -> None:
-    schema = parsed(text)
+def _ask_for_schema(body: JsonObject, schema: JsonObject, tool: str, quirks: Quirks) -> None:
     if quirks.structured == "json_schema":
         form = {"name": ANSWER_TOOL, "schema": schema, "strict": is_closed(schema)}
         body["response_format"] = {"type": "json_schema", "json_schema": form}
@@ -103,7 +105,7 @@ def _ask_for_schema(body: JsonObject, text: str, quirks: Quirks) -> None:
         body["response_format"] = {"type": "json_object"}
     elif quirks.structured == "tool":
         alone = "tools" not in body
-        body.setdefault("tools", []).append(_function(ANSWER_TOOL, "Give your answer.", schema))
+        body.setdefault("tools", []).append(_function(tool, "Give your answer.", schema))
         if alone and quirks.tool_choice_required:
             body["tool_choice"] = "required"
         if alone and quirks.parallel_tool_calls:

@@ -137,6 +137,19 @@ async def test_structured_output_is_parsed_by_the_client(tmp_path: Path) -> None
         assert "name" in json.dumps(gate.provider.requests[0].body)
 
 
+async def test_a_stream_of_structured_output_holds_the_answer_alone(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gate:
+        answer = Call(name="answer", arguments='{"name": "Bern"}')
+        gate.provider.script(Behaviour(text="Let me see.", calls=(answer,)))
+        key = await gate.issue(model="thence/large")
+        async with gate.chat(key.key) as client:
+            stream = await client.chat.completions.create(
+                model="x", messages=HELLO, stream=True, response_format={"type": "json_object"}
+            )
+            text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+        assert json.loads(text) == {"name": "Bern"}
+
+
 async def test_images_and_the_system_text_pass_through(tmp_path: Path) -> None:
     async with gateway(tmp_path) as gate:
         key = await gate.issue(model="thence/large")

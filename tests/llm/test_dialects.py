@@ -197,6 +197,37 @@ async def test_a_schema_is_asked_for_in_the_form_of_the_dialect(
         assert body["output_config"]["format"]["schema"]["properties"]["n"]["type"] == "integer"
 
 
+MAP = '{"type": "object", "additionalProperties": {"type": "string"}}'
+"""No part of it has a name, so Messages asks for it by the answer tool."""
+
+
+async def test_what_is_said_before_the_answer_tool_is_not_shown_as_the_answer(
+    catalogue: Catalogue, server: ProviderServer
+) -> None:
+    answer = Call(name="answer", arguments='{"n": "1"}')
+    server.script(Behaviour(text="Let me see.", calls=(answer,)), Behaviour(text='{"n": "2"}'))
+    prompt = Prompt(system="", turns=(Turn(role="user", text="?"),), output_schema=MAP)
+    for expected in ('{"n": "1"}', '{"n": "2"}'):
+        pieces: list[str] = []
+        reply = (await catalogue.resolve(MODELS["anthropic"]).complete(prompt, pieces.append)).reply
+        assert reply.text == "".join(pieces) == expected
+
+
+async def test_a_tool_of_the_caller_that_is_named_like_the_answer_tool_is_its_own(
+    catalogue: Catalogue, server: ProviderServer
+) -> None:
+    own = ToolSpec(name="answer", description="Answer the phone.", input_schema='{"type": "object"}')
+    server.script(
+        Behaviour(calls=(Call(name="answer", arguments='{"line": 1}'),)),
+        Behaviour(calls=(Call(name="answer_", arguments='{"n": "1"}'),)),
+    )
+    prompt = Prompt(system="", turns=(Turn(role="user", text="?"),), tools=(own,), output_schema=MAP)
+    first, second = [(await catalogue.resolve(MODELS["anthropic"]).complete(prompt, ignore)).reply for _ in range(2)]
+    assert [tool["name"] for tool in server.requests[0].body["tools"]] == ["answer", "answer_"]
+    assert (first.text, [r.name for r in first.requests], first.stop) == ("", ["answer"], "tools")
+    assert (second.text, second.requests, second.stop) == ('{"n": "1"}', (), "end")
+
+
 async def test_a_model_s_own_thoughts_go_back_when_it_called_tools(
     catalogue: Catalogue, server: ProviderServer
 ) -> None:

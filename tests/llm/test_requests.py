@@ -233,6 +233,14 @@ def test_the_answer_of_the_answer_tool_is_the_text() -> None:
     assert (reply.text, reply.requests, reply.stop) == ('{"n": 1}', (), "end")
 
 
+@pytest.mark.parametrize("dialect", [anthropic, openai_compatible])
+def test_the_answer_tool_has_a_name_of_its_own(dialect: Any) -> None:
+    own = [ToolSpec(name=name, description="", input_schema='{"type": "object"}') for name in ("answer", "answer_")]
+    prompt = Prompt(system="", turns=(USER,), tools=tuple(own), output_schema=SCHEMA)
+    tools = dialect.request_body("m", prompt, Quirks(structured="tool"))["tools"]
+    assert [tool.get("name") or tool["function"]["name"] for tool in tools] == ["answer", "answer_", "answer__"]
+
+
 def test_a_refusal_in_words_is_one_whatever_reason_it_ends_with() -> None:
     end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
     reply = read(Quirks(), delta(refusal="I will "), delta(refusal="not."), end).reply()
