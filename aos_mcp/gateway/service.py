@@ -28,7 +28,7 @@ from aos_mcp.abi.guest_results import CountTokensResult, GenerateResult, ModelsR
 from aos_mcp.abi.limits import GATEWAY_PING_S, LINE_BYTES_MAX
 from aos_mcp.endpoint import Endpoint, Guard, serve
 from aos_mcp.gateway.chat import Chat
-from aos_mcp.gateway.dialect import Asked, Dialect, Fields
+from aos_mcp.gateway.dialect import Asked, Dialect, Fields, finite
 from aos_mcp.gateway.faults import RequestTooLarge
 from aos_mcp.gateway.messages import Messages
 from aos_mcp.hardware import SystemClock, SystemEntropy
@@ -227,7 +227,7 @@ async def body_of(request: Request) -> Fields:
         if len(body) > LINE_BYTES_MAX:
             raise RequestTooLarge(f"A request has at most {LINE_BYTES_MAX} bytes.", "Send less.")
     try:
-        fields: object = json.loads(body)
+        fields: object = json.loads(body, parse_constant=finite, parse_float=finite)
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):

@@ -10,7 +10,7 @@ from typing import Any
 
 from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import ANY_TOOL, Attachment, Prompt, Turn
-from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop, count_of, text_of
+from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop, count_of, object_in, text_of
 from aos_mcp.llm.driver import Decoder, Driver, Fields, extra_body
 from aos_mcp.llm.providers import Quirks, marks_max
 from aos_mcp.llm.schema import answer_tool, is_holdable, parsed, stated, take_answer
@@ -182,29 +182,30 @@ def _assistant(model: str, turn: Turn, quirks: Quirks) -> list[JsonObject]:
 
 def _arguments(text: str) -> JsonObject:
     """Return the arguments as the object the dialect demands; a call that was never well formed goes back as text."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {"malformed": text}
-    return found if isinstance(found, dict) else {"malformed": text}
+    found = object_in(text)
+    return {"malformed": text} if found is None else found
 
 
 def _thoughts(model: str, turn: Turn) -> list[JsonObject]:
     """Return the thinking blocks of a turn as this very model made them; another model's signatures are not valid."""
+    signed = object_in(turn.reasoning_signature) or {}
+    if signed.get("model") != model:
+        return []
     try:
-        signed = json.loads(turn.reasoning_signature or "{}")
-    except ValueError:
-        return []
-    if not isinstance(signed, dict) or signed.get("model") != model:
-        return []
+        return _signed(signed["blocks"], turn.reasoning)
+    except (KeyError, TypeError):
+        return []  # a program made it up
+
+
+def _signed(parts: list[JsonObject], reasoning: str) -> list[JsonObject]:
     blocks: list[JsonObject] = []
     at = 0
-    for part in signed.get("blocks", ()):
+    for part in parts:
         if "data" in part:
             blocks.append({"type": "redacted_thinking", "data": part["data"]})
             continue
         end = at + part["chars"]
-        blocks.append({"type": "thinking", "thinking": turn.reasoning[at:end], "signature": part["signature"]})
+        blocks.append({"type": "thinking", "thinking": reasoning[at:end], "signature": part["signature"]})
         at = end
     return blocks
 

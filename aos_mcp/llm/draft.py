@@ -69,6 +69,7 @@ def _is_within(value: object, depth: int) -> bool:
 
 
 def _finite(text: str) -> float:
+    """Return a number of JSON. Raises ValueError for what some writers put there: NaN, or one beyond all bounds."""
     number = float(text)
     if not math.isfinite(number):
         raise ValueError("no number of JSON")

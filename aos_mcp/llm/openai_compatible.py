@@ -218,10 +218,7 @@ def _signatures(text: str, quirks: Quirks) -> JsonObject:
     """Return the signatures by request; none where the turn was made by a provider of another kind."""
     if not quirks.signature_field or not text:
         return {}
-    try:
-        found = json.loads(text).get(quirks.signature_field, {})
-    except (ValueError, AttributeError):
-        return {}
+    found = (object_in(text) or {}).get(quirks.signature_field)
     return found if isinstance(found, dict) else {}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import httpx2
 import openai
 import pytest
 from pydantic import BaseModel
@@ -371,3 +372,16 @@ async def test_a_request_that_is_too_large_is_refused_for_good(tmp_path: Path, p
         assert refused.headers["x-should-retry"] == "false"
         if path != "/v1/chat/completions":
             assert refused.json()["error"]["type"] == "request_too_large"
+
+
+@pytest.mark.parametrize("number", ["NaN", "1e999", "[" * 5_000])
+async def test_a_request_that_is_no_json_is_refused(tmp_path: Path, number: str) -> None:
+    async with gateway(tmp_path) as gate:
+        key = await gate.issue()
+        schema = f'{{"type": "object", "maxProperties": {number}}}'
+        tools = f'[{{"type": "function", "function": {{"name": "f", "parameters": {schema}}}}}]'
+        body = f'{{"model": "x", "messages": {json.dumps(HELLO)}, "tools": {tools}}}'
+        async with httpx2.AsyncClient() as client:
+            headers = {"authorization": f"Bearer {key.key}", "content-type": "application/json"}
+            refused = await client.post(f"{gate.url}/v1/chat/completions", content=body, headers=headers)
+        assert (refused.status_code, gate.provider.stats.requests) == (400, 0)

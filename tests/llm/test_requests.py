@@ -123,11 +123,27 @@ def test_results_of_one_turn_are_one_user_message_before_anything_the_user_said(
     assert len(body["messages"]) == 3
 
 
-def test_arguments_that_were_never_well_formed_still_go_back() -> None:
-    asked = (ToolRequest(request_id="a", name="add", arguments='{"x": '),)
+DEEP = '{"x": ' + "[" * 5_000 + "]" * 5_000 + "}"
+
+
+@pytest.mark.parametrize("text", ['{"x": ', '{"x": NaN}', '{"x": 1e999}', '{"x": ' + "[" * 300 + "]" * 300 + "}", DEEP])
+def test_arguments_that_were_never_well_formed_still_go_back(text: str) -> None:
+    asked = (ToolRequest(request_id="a", name="add", arguments=text),)
     turns = (USER, Turn(role="assistant", text="", requests=asked), Turn(role="tool", text="bad", request_id="a"))
     body = anthropic.request_body("m", Prompt(system="", turns=turns), Quirks())
-    assert body["messages"][1]["content"][0]["input"] == {"malformed": '{"x": '}
+    assert body["messages"][1]["content"][0]["input"] == {"malformed": text}
+
+
+@pytest.mark.parametrize("blocks", ["", "5", "[5]", '[{"chars": "x"}]', DEEP])
+def test_a_signature_that_nobody_made_goes_nowhere(blocks: str) -> None:
+    asked = (ToolRequest(request_id="a", name="add", arguments="{}"),)
+    signature = f'{{"model": "m", "blocks": {blocks}}}' if blocks else DEEP
+    turn = Turn(role="assistant", text="", requests=asked, reasoning="Hm.", reasoning_signature=signature)
+    prompt = Prompt(system="", turns=(USER, turn))
+    body = anthropic.request_body("m", prompt, Quirks(reasoning_send_back=True))
+    assert [block["type"] for block in body["messages"][1]["content"]] == ["tool_use"]
+    chat = openai_compatible.request_body("m", prompt, Quirks(signature_field="extra_content"))
+    assert "extra_content" not in chat["messages"][1]["tool_calls"][0]
 
 
 def test_an_assistant_turn_that_said_nothing_is_not_sent_empty() -> None:
