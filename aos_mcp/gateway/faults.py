@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aos_mcp.abi.errors import AosError, ErrorCode, ModelError, ModelFault
+from aos_mcp.abi.errors import AosError, ErrorCode, LimitExceeded, ModelError, ModelFault
 from aos_mcp.kernel.budget import BudgetHeld
 from aos_mcp.kernel.guests import KeyRefused
 
@@ -34,6 +34,7 @@ UNKNOWN_KEY = Kind(401, "invalid_request_error", "invalid_api_key", "authenticat
 BUSY = Kind(429, "rate_limit_error", "rate_limit_exceeded", "rate_limit_error")
 REJECTED = Kind(400, "invalid_request_error", None, "invalid_request_error")
 BROKEN = Kind(502, "server_error", "upstream_error", "api_error")
+TOO_LARGE = Kind(413, "invalid_request_error", "request_too_large", "request_too_large")
 SPENT = Kind(402, "insufficient_quota", "insufficient_quota", "billing_error")
 
 BY_CODE: Mapping[ErrorCode, Kind] = {
@@ -65,10 +66,16 @@ BY_FAULT: Mapping[ModelFault, Kind] = {
 }
 
 
+class RequestTooLarge(LimitExceeded):
+    """A request has more bytes than the gateway reads. No wait cures it."""
+
+
 def kind_of(error: AosError) -> Kind:
     """Return the kind of an error."""
     if isinstance(error, KeyRefused):
         return UNKNOWN_KEY
+    if isinstance(error, RequestTooLarge):
+        return TOO_LARGE
     if isinstance(error, BudgetHeld):
         return BUSY
     if isinstance(error, ModelError):

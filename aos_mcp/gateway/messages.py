@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from aos_mcp.abi.completion import ANY_TOOL
 from aos_mcp.abi.errors import AosError, Invalid, UnknownOutcome
@@ -20,6 +19,7 @@ from aos_mcp.gateway.dialect import (
     event,
     held_to,
     judge,
+    object_in,
     objects_in,
     passed_on,
     text_of,
@@ -95,7 +95,7 @@ class Messages:
             content.append({"type": "thinking", "thinking": result.reasoning, "signature": signature})
         if result.text:
             content.append({"type": "text", "text": result.text})
-        content += [_tool_use(each, _input(each)) for each in result.requests]
+        content += [_tool_use(each, given) for each, given in _calls(result)]
         return {
             **_head(identity, result.model),
             "content": content,
@@ -207,16 +207,22 @@ def _tool_use(request: RequestRow, given: Json) -> Json:
     return {"type": "tool_use", "id": request.request_id, "name": request.name, "input": given}
 
 
-def _input(request: RequestRow) -> Json:
-    try:
-        given: Any = json.loads(request.arguments)
-    except ValueError:
-        given = None
-    if not isinstance(given, dict):
-        raise UnknownOutcome(
-            f"The model wrote arguments for {request.name} that are no JSON object.", "Ask again; it was charged."
-        )
-    return given
+def _calls(result: GenerateResult) -> list[tuple[RequestRow, Json]]:
+    """Return the tool calls with their arguments, but for one that the end of the allowed length tore.
+
+    Raises:
+        UnknownOutcome: the model wrote arguments that are none, and had room to.
+    """
+    calls = []
+    for request in result.requests:
+        given = object_in(request.arguments)
+        if given is not None:
+            calls.append((request, given))
+        elif result.stop != "length":
+            raise UnknownOutcome(
+                f"The model wrote arguments for {request.name} that are no JSON object.", "Ask again; it was charged."
+            )
+    return calls
 
 
 def _turns(message: Json, where: str) -> list[Json]:

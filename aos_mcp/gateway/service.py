@@ -23,12 +23,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from aos_mcp.abi.errors import AosError, Invalid, LimitExceeded, NotFound
+from aos_mcp.abi.errors import AosError, Invalid, NotFound
 from aos_mcp.abi.guest_results import CountTokensResult, GenerateResult, ModelsResult
 from aos_mcp.abi.limits import GATEWAY_PING_S, LINE_BYTES_MAX
 from aos_mcp.endpoint import Endpoint, Guard, serve
 from aos_mcp.gateway.chat import Chat
-from aos_mcp.gateway.dialect import Asked, Dialect, Fields
+from aos_mcp.gateway.dialect import Asked, Dialect, Fields, finite
+from aos_mcp.gateway.faults import RequestTooLarge
 from aos_mcp.gateway.messages import Messages
 from aos_mcp.hardware import SystemClock, SystemEntropy
 from aos_mcp.kernel.guests import KeyRefused
@@ -218,15 +219,15 @@ async def body_of(request: Request) -> Fields:
 
     Raises:
         Invalid: it is none.
-        LimitExceeded: it is too large.
+        RequestTooLarge: it is too large.
     """
     body = bytearray()
     async for piece in request.stream():
         body += piece
         if len(body) > LINE_BYTES_MAX:
-            raise LimitExceeded(f"A request has at most {LINE_BYTES_MAX} bytes.", "Send less.")
+            raise RequestTooLarge(f"A request has at most {LINE_BYTES_MAX} bytes.", "Send less.")
     try:
-        fields: object = json.loads(body)
+        fields: object = json.loads(body, parse_constant=finite, parse_float=finite)
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):

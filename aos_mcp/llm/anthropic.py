@@ -10,10 +10,10 @@ from typing import Any
 
 from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import ANY_TOOL, Attachment, Prompt, Turn
-from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop
+from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop, count_of, object_in, text_of
 from aos_mcp.llm.driver import Decoder, Driver, Fields, extra_body
 from aos_mcp.llm.providers import Quirks, marks_max
-from aos_mcp.llm.schema import ANSWER_TOOL, is_holdable, parsed, stated, take_answer
+from aos_mcp.llm.schema import answer_tool, is_holdable, parsed, stated, take_answer
 
 _STOPS: dict[str, Stop] = {
     "max_tokens": "length",
@@ -21,6 +21,8 @@ _STOPS: dict[str, Stop] = {
     "tool_use": "tools",
     "refusal": "refused",
 }
+
+_COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
 
 _MARK = {"type": "ephemeral"}
 
@@ -47,6 +49,10 @@ class Anthropic(Driver):
     def _decoder(self, draft: Draft) -> Decoder:
         return MessageDecoder(draft, self._model)
 
+    def _answers_by_tool(self, prompt: Prompt) -> bool:
+        schema = prompt.output_schema
+        return schema is not None and _form(parsed(schema), self._row.quirks) == "tool"
+
     def _repeated(self, prompt: Prompt) -> str:
         """A beginning may not end in blanks: they are left off, and taken off the answer where they come again."""
         whole = super()._repeated(prompt)
@@ -66,8 +72,8 @@ def request_body(model: str, prompt: Prompt, quirks: Quirks) -> JsonObject:
     if schema is not None and form == "tool":
         if not tools and quirks.tool_choice_required:
             alone = {"disable_parallel_tool_use": True} if quirks.parallel_tool_calls else {}
-            body["tool_choice"] = {"type": "tool", "name": ANSWER_TOOL, **alone}
-        tools.append(_tool(ANSWER_TOOL, "Give your answer.", schema))
+            body["tool_choice"] = {"type": "tool", "name": answer_tool(prompt), **alone}
+        tools.append(_tool(answer_tool(prompt), "Give your answer.", schema))
     if system:
         body["system"] = [{"type": "text", "text": system}]
     if tools:
@@ -176,29 +182,30 @@ def _assistant(model: str, turn: Turn, quirks: Quirks) -> list[JsonObject]:
 
 def _arguments(text: str) -> JsonObject:
     """Return the arguments as the object the dialect demands; a call that was never well formed goes back as text."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {"malformed": text}
-    return found if isinstance(found, dict) else {"malformed": text}
+    found = object_in(text)
+    return {"malformed": text} if found is None else found
 
 
 def _thoughts(model: str, turn: Turn) -> list[JsonObject]:
     """Return the thinking blocks of a turn as this very model made them; another model's signatures are not valid."""
+    signed = object_in(turn.reasoning_signature) or {}
+    if signed.get("model") != model:
+        return []
     try:
-        signed = json.loads(turn.reasoning_signature or "{}")
-    except ValueError:
-        return []
-    if not isinstance(signed, dict) or signed.get("model") != model:
-        return []
+        return _signed(signed["blocks"], turn.reasoning)
+    except (KeyError, TypeError):
+        return []  # a program made it up
+
+
+def _signed(parts: list[JsonObject], reasoning: str) -> list[JsonObject]:
     blocks: list[JsonObject] = []
     at = 0
-    for part in signed.get("blocks", ()):
+    for part in parts:
         if "data" in part:
             blocks.append({"type": "redacted_thinking", "data": part["data"]})
             continue
         end = at + part["chars"]
-        blocks.append({"type": "thinking", "thinking": turn.reasoning[at:end], "signature": part["signature"]})
+        blocks.append({"type": "thinking", "thinking": reasoning[at:end], "signature": part["signature"]})
         at = end
     return blocks
 
@@ -215,7 +222,7 @@ class MessageDecoder(Decoder):
         self._model = model
         self._requests: dict[int, DraftRequest] = {}
         self._thoughts: dict[int, JsonObject] = {}
-        self._usage: JsonObject = {}
+        self._usage: dict[str, int] = {}
 
     def feed(self, event: str, fields: Fields) -> None:
         """Take one event."""
@@ -234,11 +241,14 @@ class MessageDecoder(Decoder):
 
     def whole(self, fields: Fields) -> None:
         """Take an answer that came in one piece."""
-        for index, block in enumerate(fields.get("content") or ()):
+        content = fields["content"]
+        if not isinstance(content, list):
+            raise TypeError("content is no list")
+        for index, block in enumerate(content):
             self._begin(index, block)
         self._stop(fields)
         self._count(fields.get("usage"))
-        self._draft.finished = True
+        self._draft.finished = bool(fields.get("stop_reason"))
 
     def close(self) -> None:
         """Turn the answer tool's arguments into the answer, and keep the signatures."""
@@ -250,27 +260,27 @@ class MessageDecoder(Decoder):
     def _begin(self, index: int, block: JsonObject) -> None:
         draft, kind = self._draft, block.get("type")
         if kind == "text":
-            draft.say(block.get("text") or "")
+            draft.say(text_of(block.get("text")))
         elif kind == "tool_use":
-            self._requests[index] = draft.request(block.get("id") or "", block.get("name") or "")
+            self._requests[index] = draft.request(text_of(block.get("id")), text_of(block.get("name")))
             if block.get("input"):
                 draft.argue(self._requests[index], json.dumps(block["input"]))
         elif kind == "thinking":
-            self._thoughts[index] = {"chars": 0, "signature": block.get("signature") or ""}
-            self._think(index, block.get("thinking") or "")
+            self._thoughts[index] = {"chars": 0, "signature": text_of(block.get("signature"))}
+            self._think(index, text_of(block.get("thinking")))
         elif kind == "redacted_thinking":
-            self._thoughts[index] = {"data": block.get("data") or ""}
+            self._thoughts[index] = {"data": text_of(block.get("data"))}
 
     def _delta(self, index: int, delta: JsonObject) -> None:
         kind = delta.get("type")
         if kind == "text_delta":
-            self._draft.say(delta.get("text") or "")
+            self._draft.say(text_of(delta.get("text")))
         elif kind == "input_json_delta" and index in self._requests:
-            self._draft.argue(self._requests[index], delta.get("partial_json") or "")
+            self._draft.argue(self._requests[index], text_of(delta.get("partial_json")))
         elif kind == "thinking_delta":
-            self._think(index, delta.get("thinking") or "")
+            self._think(index, text_of(delta.get("thinking")))
         elif kind == "signature_delta" and index in self._thoughts:
-            self._thoughts[index]["signature"] = delta.get("signature") or ""
+            self._thoughts[index]["signature"] = text_of(delta.get("signature"))
 
     def _think(self, index: int, piece: str) -> None:
         if index in self._thoughts:
@@ -281,16 +291,18 @@ class MessageDecoder(Decoder):
         reason = fields.get("stop_reason")
         if reason:
             self._draft.stop = _STOPS.get(reason, "end")
-            self._draft.stop_text = fields.get("stop_sequence") or ""
+            self._draft.stop_text = text_of(fields.get("stop_sequence"))
 
     def _count(self, usage: JsonObject | None) -> None:
         """Take counts: those of the prompt come first and again at the end, those of the answer grow."""
-        self._usage |= {key: value for key, value in (usage or {}).items() if isinstance(value, int)}
+        self._usage |= {k: count_of(v) for k, v in (usage or {}).items() if k in _COUNTS and isinstance(v, int | float)}
         counted = self._usage
-        if counted:
-            self._draft.usage = Usage(
-                input_tokens=counted.get("input_tokens", 0),
-                cached_tokens=counted.get("cache_read_input_tokens", 0),
-                written_tokens=counted.get("cache_creation_input_tokens", 0),
-                output_tokens=counted.get("output_tokens", 0),
-            )
+        if not any(counted.values()):
+            self._draft.usage = None  # some fill the form in and do not count
+            return
+        self._draft.usage = Usage(
+            input_tokens=counted.get("input_tokens", 0),
+            cached_tokens=counted.get("cache_read_input_tokens", 0),
+            written_tokens=counted.get("cache_creation_input_tokens", 0),
+            output_tokens=counted.get("output_tokens", 0),
+        )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+import math
+from dataclasses import dataclass, field, replace
 from os.path import commonprefix
-from typing import Literal
+from typing import Any, Literal
 
 from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import Prompt, RateLimits, Reply, ToolRequest
@@ -18,10 +20,23 @@ NO_ANSWER = "(no answer)"
 CHARS_PER_TOKEN = 4
 """English text and code run at about four characters a token; used only where a provider counts nothing."""
 
+COUNT_MAX = 2**53
+"""The largest count that is believed: beyond it numbers in JSON are not exact."""
+
+DEPTH_MAX = 100
+"""How deep JSON of a model may be nested: readers give up at some depth, each at another."""
+
 
 def estimate_tokens(chars: int) -> int:
     """Return the tokens in so many characters, rounded up."""
     return -(-chars // CHARS_PER_TOKEN)
+
+
+def count_of(value: object) -> int:
+    """Return what a provider counted as a count: whole, not negative, and none that another reader would round."""
+    if not isinstance(value, int | float) or not 0 < value < math.inf:  # NaN is not either
+        return 0
+    return int(min(value, COUNT_MAX))
 
 
 def prompt_chars(prompt: Prompt) -> int:
@@ -30,6 +45,35 @@ def prompt_chars(prompt: Prompt) -> int:
     turns = sum(len(t.text) + sum(len(r.name) + len(r.arguments) for r in t.requests) for t in prompt.turns)
     carried = sum(each.tokens_max for each in prompt.attachments) * CHARS_PER_TOKEN
     return len(prompt.system) + tools + turns + len(prompt.continuing) + carried
+
+
+def text_of(value: object) -> str:
+    """Return what a provider sent for text; nothing is an empty one. Raises TypeError for anything else."""
+    if value and not isinstance(value, str):
+        raise TypeError("not text")
+    return value if isinstance(value, str) else ""
+
+
+def object_in(text: str) -> dict[str, Any] | None:
+    """Return the JSON object that a model wrote; None where it is none that everybody can read."""
+    try:
+        found = json.loads(text, parse_constant=_finite, parse_float=_finite)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and _is_within(found, DEPTH_MAX) else None
+
+
+def _is_within(value: object, depth: int) -> bool:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth > 0 and all(_is_within(part, depth - 1) for part in parts)
+
+
+def _finite(text: str) -> float:
+    """Return a number of JSON. Raises ValueError for what some writers put there: NaN, or one beyond all bounds."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("no number of JSON")
+    return number
 
 
 class Echo:
@@ -74,21 +118,25 @@ class DraftRequest:
 
 @dataclass(slots=True)
 class Draft:
-    """What came so far. `finished` is set by the dialect when the provider said that it is done."""
+    """What came so far."""
 
     prompt: Prompt
     deliver: Deliver
     echo: Echo = field(default_factory=lambda: Echo(""))
     counts_as_it_goes: bool = False
     """`usage` is right at any moment, not only at the end."""
+    holds: bool = False
+    """The text is shown when it is whole: it may give place to what the answer tool says."""
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
     requests: list[DraftRequest] = field(default_factory=list)
     signature: str = ""
     stop: Stop = "end"
     stop_text: str = ""
-    finished: bool = False
+    finished: bool | None = None
+    """Set by the dialect when the provider said that it is done, or that it broke off; None: it said neither."""
     usage: Usage | None = None
+    """What the provider counted; None where it did not, or counted nothing at all."""
     cost_usd: float | None = None
     """What the provider itself says the call cost."""
     limits: RateLimits | None = None
@@ -110,7 +158,12 @@ class Draft:
         if piece:
             self.text.append(piece)
             self._chars += len(piece)
-            self.deliver(piece)
+            self.deliver("" if self.holds else piece)
+
+    def release(self) -> None:
+        """Show what was held back: the answer is whole."""
+        if self.holds and self.text:
+            self.deliver(self.partial_text)
 
     def think(self, piece: str) -> None:
         """Take a piece of reasoning; it is kept apart and not shown as the answer."""
@@ -153,12 +206,12 @@ class Draft:
     def settled_usage(self) -> Usage:
         """Return what to charge.
 
-        Where the provider counted nothing, that is an estimate from the characters seen: charging nothing would let an
-        agent run past its budget.
+        Where the provider counted nothing, on one side or on both, that is an estimate from the characters seen:
+        charging nothing would let an agent run past its budget. Nothing is estimated of an empty answer.
         """
-        if self.usage is not None:
-            return self.usage
-        return Usage(input_tokens=estimate_tokens(prompt_chars(self.prompt)), output_tokens=self.output_tokens)
+        used = self.usage or Usage()
+        read = used.input_tokens if used.prompt_tokens else estimate_tokens(prompt_chars(self.prompt))
+        return replace(used, input_tokens=read, output_tokens=used.output_tokens or estimate_tokens(self._chars))
 
     def reply(self) -> Reply:
         """Return the finished turn."""

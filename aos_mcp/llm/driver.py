@@ -20,7 +20,7 @@ from aos_mcp.abi import limits
 from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import Completion, ModelInfo, Prompt, RateLimits
 from aos_mcp.abi.errors import ModelError, ModelFault
-from aos_mcp.llm.draft import Draft, Echo, estimate_tokens, prompt_chars
+from aos_mcp.llm.draft import COUNT_MAX, Draft, Echo, estimate_tokens, prompt_chars
 from aos_mcp.llm.faults import codes_of, fault_for, model_error, retry_after_s, said_by
 from aos_mcp.llm.link import Link
 from aos_mcp.llm.prices import PriceTable, microusd
@@ -31,6 +31,9 @@ from aos_mcp.ports import Clock, Deliver, Metered
 
 _ESTIMATE_SLACK = 1.35
 """Dense text has this many times the tokens that its characters suggest."""
+
+_ODD = (ValueError, TypeError, AttributeError, KeyError, RecursionError)
+"""What reading an answer raises where it is not of the dialect, as a page of a captive portal is not."""
 
 UNABLE = {
     "must_call": "cannot be made to call a tool",
@@ -105,7 +108,8 @@ class Driver(ABC):
         await self._prices.load()
         client = await self._link.client(self._row.quirks.prefix_base_url if prompt.continuing else None)
         counts = self._row.quirks.progress != "none"
-        draft = Draft(prompt, deliver, Echo(self._repeated(prompt)), counts_as_it_goes=counts)
+        echo, holds = Echo(self._repeated(prompt)), self._answers_by_tool(prompt)
+        draft = Draft(prompt, deliver, echo, counts_as_it_goes=counts, holds=holds)
         started_at, whole, refused = self._clock.now(), False, False
         try:
             with anyio.fail_after(limits.MODEL_CALL_S):
@@ -126,7 +130,7 @@ class Driver(ABC):
         used = replace(draft.usage or Usage(), output_tokens=draft.output_tokens)
         if not used.prompt_tokens:
             return used  # the prompt is not counted yet, so neither is the cost
-        return replace(used, microusd=self._prices.cost(self._row, self._model, used, at) or 0)
+        return replace(used, microusd=min(self._prices.cost(self._row, self._model, used, at) or 0, COUNT_MAX))
 
     @abstractmethod
     def _open(self, client: Any, prompt: Prompt) -> AbstractAsyncContextManager[Any]:
@@ -135,6 +139,10 @@ class Driver(ABC):
     @abstractmethod
     def _decoder(self, draft: Draft) -> Decoder:
         """Return a reader for this dialect's events."""
+
+    @abstractmethod
+    def _answers_by_tool(self, prompt: Prompt) -> bool:
+        """Tell whether a schema is asked for by the answer tool."""
 
     def _repeated(self, prompt: Prompt) -> str:
         """Return what the answer may repeat of the beginning it is given."""
@@ -179,31 +187,32 @@ class Driver(ABC):
             raise self._broken(draft, type(error).__name__) from None
 
     async def _read(self, response: Any, draft: Draft) -> None:
-        decoder = self._decoder(draft)
         draft.limits = self._limits(response.headers)
-        if "event-stream" not in response.headers.get("content-type", "event-stream"):
-            body = _parse(await response.read())
-            self._check("", body, draft)
-            decoder.whole(body)
-            draft.close()
-            decoder.close()
-            return
-        events = EventStream()
         try:
+            await self._decode(response, self._decoder(draft), draft)
+        except _ODD:
+            raise self._broken(draft, "the answer is not in the dialect's form") from None
+
+    async def _decode(self, response: Any, decoder: Decoder, draft: Draft) -> None:
+        if "event-stream" in response.headers.get("content-type", "event-stream"):
+            events = EventStream()
             async for chunk in response.iter_bytes():
                 self._feed(decoder, events.feed(chunk), draft)
             self._feed(decoder, events.close(), draft)
-        except ValueError:
-            raise self._broken(draft, "the stream is not in the dialect's form") from None
+        else:
+            body = _parse(await response.read())
+            self._check("", body, draft)
+            decoder.whole(body)
         if not draft.finished:
-            raise self._broken(draft, "the stream ended before the answer did")
+            raise self._broken(draft, "it ended before the answer did")
         draft.close()
         decoder.close()
+        draft.release()
 
     def _feed(self, decoder: Decoder, events: list[tuple[str, bytes]], draft: Draft) -> None:
         for event, data in events:
             if data == b"[DONE]":
-                draft.finished = True
+                draft.finished = draft.finished is not False  # some give no reason; an odd one is no end
                 continue
             fields = _parse(data)
             self._check(event, fields, draft)
@@ -211,7 +220,10 @@ class Driver(ABC):
 
     def _check(self, event: str, fields: Fields, draft: Draft) -> None:
         """Raise for an error inside an answer that began well."""
-        status = (fields.get("base_resp") or {}).get("status_code", 0)
+        base = fields.get("base_resp") or {}
+        if not isinstance(base, dict):
+            raise TypeError("base_resp is no object")
+        status = base.get("status_code", 0)
         if event != "error" and not fields.get("error") and fields.get("type") != "error" and not status:
             return
         fault = fault_for(None, codes_of(fields))
@@ -262,7 +274,7 @@ class Driver(ABC):
         return Completion(
             model=self.name,
             reply=draft.reply(),
-            usage=replace(usage, microusd=cost or 0),
+            usage=replace(usage, microusd=min(cost or 0, COUNT_MAX)),
             priced=cost is not None,
             limits=draft.limits,
         )

@@ -5,6 +5,7 @@ Pure. The only text that crosses is the provider's own sentence, shortened, for 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 
@@ -14,6 +15,8 @@ from aos_mcp.llm.providers import Row
 
 _SAID_CHARS_MAX = 300
 _DEPTH_MAX = 3
+_RETRY_AFTER_S_MAX = 86_400.0
+"""A day: who asks for more means that something is broken, and is asked again then."""
 
 _BY_CAUSE: Mapping[str, ModelFault] = {
     # These say more than the status they come with: a used-up account is a 429 at some providers.
@@ -127,27 +130,33 @@ def _codes(body: object, depth: int) -> Iterator[str]:
 
 
 def said_by(body: object) -> str:
-    """Return the provider's own sentence, shortened, or an empty text."""
-    if isinstance(body, list):
-        body = body[0] if body else None
-    if isinstance(body, dict):
-        inner = body.get("error")
-        found = body.get("message") if inner is None else inner
-        return said_by(found)
-    return body.strip()[:_SAID_CHARS_MAX] if isinstance(body, str) else ""
+    """Return the provider's own sentence, whole, or an empty text. It may hold the key."""
+    for _ in range(_DEPTH_MAX):
+        if isinstance(body, list):
+            body = body[0] if body else None
+        if isinstance(body, dict):
+            inner = body.get("error")
+            body = body.get("message") if inner is None else inner
+    return body.strip() if isinstance(body, str) else ""
 
 
 def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
     """Return how long the provider asks to wait, in seconds: `retry-after-ms`, seconds or an HTTP date."""
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
-            return max(0.0, float(headers[name]) * scale)
+            asked = float(headers[name]) * scale
         except (KeyError, ValueError):
             continue
+        if math.isfinite(asked):
+            return _bounded(asked)
     try:
-        return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - now)
+        return _bounded(parsedate_to_datetime(headers["retry-after"]).timestamp() - now)
     except (KeyError, ValueError, OverflowError):
         return None
+
+
+def _bounded(seconds: float) -> float:
+    return min(max(0.0, seconds), _RETRY_AFTER_S_MAX)
 
 
 def model_error(
@@ -160,12 +169,16 @@ def model_error(
     output_tokens: int = 0,
     limits: RateLimits | None = None,
 ) -> ModelError:
-    """Build the error for a fault at a provider; `said` is what it answered, or what happened to the connection."""
+    """Build the error for a fault at a provider.
+
+    `said` is what it answered, without the key, or what happened to the connection. It is cut here and not before: of a
+    key that was cut in two nothing would be found.
+    """
     hint = _HINTS.get(fault, "")
     if fault is ModelFault.AUTH:
         where = " or ".join(row.key_variables) or f"key under [providers.{row.name}] in aos.toml"
         hint = f"Check {where}: the provider does not accept the key for this."
-    said = said.rstrip(".")
+    said = said[:_SAID_CHARS_MAX].rstrip(".")
     return ModelError(
         fault,
         f"{row.name} did not answer ({fault.value}){': ' + said if said else ''}.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from base64 import b64encode
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
@@ -12,10 +13,10 @@ from typing import Any
 
 from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import ANY_TOOL, Attachment, Prompt, ToolRequest, Turn
-from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop
+from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop, count_of, object_in, text_of
 from aos_mcp.llm.driver import Decoder, Driver, Fields, extra_body
 from aos_mcp.llm.providers import Quirks, marks_max
-from aos_mcp.llm.schema import ANSWER_TOOL, is_closed, parsed, stated, take_answer
+from aos_mcp.llm.schema import ANSWER_TOOL, answer_tool, is_closed, parsed, stated, take_answer
 
 _STOPS: dict[str, Stop] = {
     "stop": "end",
@@ -23,6 +24,11 @@ _STOPS: dict[str, Stop] = {
     "function_call": "tools",
     "length": "length",
     "content_filter": "refused",
+    # What some servers say of the same: Together, TGI, Mistral, MiniMax, GLM, and routers before Messages.
+    **dict.fromkeys(("eos", "eos_token", "stop_sequence", "end_turn"), "end"),
+    "tool_use": "tools",
+    **dict.fromkeys(("max_tokens", "model_length", "max_output", "model_context_window_exceeded"), "length"),
+    **dict.fromkeys(("sensitive", "safety", "refusal"), "refused"),
 }
 
 MARKS = {"cache_control": {"type": "ephemeral"}, "prompt_cache_breakpoint": {"mode": "explicit"}}
@@ -48,6 +54,9 @@ class OpenAICompatible(Driver):
     def _decoder(self, draft: Draft) -> Decoder:
         return ChatDecoder(draft, self._row.quirks)
 
+    def _answers_by_tool(self, prompt: Prompt) -> bool:
+        return prompt.output_schema is not None and self._row.quirks.structured == "tool"
+
 
 def request_body(model: str, prompt: Prompt, quirks: Quirks) -> JsonObject:
     """Return the arguments of `chat.completions.create`. Pure, and byte-stable: a prefix cache sees the same prefix."""
@@ -66,7 +75,7 @@ def request_body(model: str, prompt: Prompt, quirks: Quirks) -> JsonObject:
     if prompt.tools:
         _offer(body, prompt, quirks)
     if prompt.output_schema is not None:
-        _ask_for_schema(body, prompt.output_schema, quirks)
+        _ask_for_schema(body, parsed(prompt.output_schema), answer_tool(prompt), quirks)
     if quirks.prompt_cache_key:
         body["prompt_cache_key"] = _cache_key(prompt)
     more = extra_body(prompt, quirks)
@@ -88,8 +97,7 @@ def _offer(body: JsonObject, prompt: Prompt, quirks: Quirks) -> None:
     body["tools"] = [_function(t.name, t.description, parsed(t.input_schema)) for t in offered]
 
 
-def _ask_for_schema(body: JsonObject, text: str, quirks: Quirks) -> None:
-    schema = parsed(text)
+def _ask_for_schema(body: JsonObject, schema: JsonObject, tool: str, quirks: Quirks) -> None:
     if quirks.structured == "json_schema":
         form = {"name": ANSWER_TOOL, "schema": schema, "strict": is_closed(schema)}
         body["response_format"] = {"type": "json_schema", "json_schema": form}
@@ -97,7 +105,7 @@ def _ask_for_schema(body: JsonObject, text: str, quirks: Quirks) -> None:
         body["response_format"] = {"type": "json_object"}
     elif quirks.structured == "tool":
         alone = "tools" not in body
-        body.setdefault("tools", []).append(_function(ANSWER_TOOL, "Give your answer.", schema))
+        body.setdefault("tools", []).append(_function(tool, "Give your answer.", schema))
         if alone and quirks.tool_choice_required:
             body["tool_choice"] = "required"
         if alone and quirks.parallel_tool_calls:
@@ -210,10 +218,7 @@ def _signatures(text: str, quirks: Quirks) -> JsonObject:
     """Return the signatures by request; none where the turn was made by a provider of another kind."""
     if not quirks.signature_field or not text:
         return {}
-    try:
-        found = json.loads(text).get(quirks.signature_field, {})
-    except (ValueError, AttributeError):
-        return {}
+    found = (object_in(text) or {}).get(quirks.signature_field)
     return found if isinstance(found, dict) else {}
 
 
@@ -230,23 +235,27 @@ class ChatDecoder(Decoder):
         """Take one chunk."""
         usage = fields.get("usage")
         if not usage and self._quirks.progress == "timings" and "timings" in fields:
-            self._draft.usage = _timed(fields["timings"])
+            self._draft.usage = _timed(fields["timings"]) or self._draft.usage
         for choice in fields.get("choices") or ():
             usage = usage or choice.get("usage")  # some count there
             self._message(choice.get("delta") or {})
             reason = choice.get("finish_reason")
             if reason:
                 # A reason nobody knows (out of resources, aborted) is not an end: the answer counts as cut.
-                self._draft.finished = reason in _STOPS
-                self._draft.stop = _STOPS.get(reason, "end")
+                known = _STOPS.get(reason.lower())
+                self._draft.finished = known is not None
+                if self._draft.stop != "refused":  # a refusal in words ends with an ordinary reason
+                    self._draft.stop = known or "end"
         if usage:
-            self._draft.usage = _usage(usage, self._quirks)
+            self._draft.usage = _usage(usage, self._quirks) or self._draft.usage
             self._draft.cost_usd = _number(usage, self._quirks.cost) if self._quirks.cost else None
 
     def whole(self, fields: Fields) -> None:
         """Take an answer that came in one piece."""
         choices = [{**choice, "delta": choice.get("message")} for choice in fields.get("choices") or ()]
         self.feed("", {**fields, "choices": choices})
+        if self._draft.finished is None and any(choice["delta"] for choice in choices):
+            self._draft.finished = True  # as in a stream, some give no reason
 
     def close(self) -> None:
         """Turn the answer tool's arguments into the answer, and keep the signatures."""
@@ -257,21 +266,21 @@ class ChatDecoder(Decoder):
 
     def _message(self, delta: JsonObject) -> None:
         draft = self._draft
-        draft.think(delta.get(self._quirks.reasoning_field) or "")
-        draft.say(delta.get("content") or "")
+        draft.think(text_of(delta.get(self._quirks.reasoning_field)))
+        draft.say(text_of(delta.get("content")))
         if delta.get("refusal"):
-            draft.say(delta["refusal"])
+            draft.say(text_of(delta["refusal"]))
             draft.stop = "refused"
         for call in delta.get("tool_calls") or ():
             self._call(call)
 
     def _call(self, call: JsonObject) -> None:
         function = call.get("function") or {}
-        index, identity = call.get("index", len(self._open)), call.get("id") or ""
+        index = call.get("index", len(self._open))
+        identity, name = text_of(call.get("id")), text_of(function.get("name"))
         request = self._open.get(index)
-        # Some servers send every call under index 0; a new identity is a new call all the same.
-        if request is None or (identity and identity != request.request_id):
-            request = self._draft.request(identity, function.get("name") or "")
+        if request is None or _is_another(request, identity, name):
+            request = self._draft.request(identity, name)
             self._open[index] = request
         signature = call.get(self._quirks.signature_field) if self._quirks.signature_field else None
         if signature:
@@ -281,32 +290,42 @@ class ChatDecoder(Decoder):
             self._draft.argue(request, arguments if isinstance(arguments, str) else json.dumps(arguments))
 
 
-def _usage(usage: JsonObject, quirks: Quirks) -> Usage:
-    total = int(_number(usage, "prompt_tokens") or 0)
-    cached = min(total, int(_first(usage, quirks.cached_tokens)))
-    written = min(total - cached, int(_number(usage, quirks.written_tokens) or 0))
+def _is_another(request: DraftRequest, identity: str, name: str) -> bool:
+    """Tell whether a chunk under the index of this call begins another: some servers send every call under index 0.
+
+    A new identity does. Where there is none, a name does: another one, or the same once the arguments are whole, since
+    some repeat the name with every piece of them.
+    """
+    if identity:
+        return identity != request.request_id
+    return bool(name) and (name != request.name or object_in("".join(request.arguments)) is not None)
+
+
+def _usage(usage: JsonObject, quirks: Quirks) -> Usage | None:
+    """Return the counts; None where none is positive, as of servers that fill the form in and do not count."""
+    total, output = count_of(_number(usage, "prompt_tokens")), count_of(_number(usage, "completion_tokens"))
+    cached = min(total, _first(usage, quirks.cached_tokens))
+    written = min(total - cached, count_of(_number(usage, quirks.written_tokens)))
+    if not (total or output):
+        return None
     return Usage(
-        input_tokens=total - cached - written,
-        cached_tokens=cached,
-        written_tokens=written,
-        output_tokens=int(_number(usage, "completion_tokens") or 0),
+        input_tokens=total - cached - written, cached_tokens=cached, written_tokens=written, output_tokens=output
     )
 
 
-def _timed(timings: JsonObject) -> Usage:
-    return Usage(
-        input_tokens=int(timings.get("prompt_n", 0)),
-        cached_tokens=int(timings.get("cache_n", 0)),
-        output_tokens=int(timings.get("predicted_n", 0)),
-    )
+def _timed(timings: JsonObject) -> Usage | None:
+    fresh, cached, output = (count_of(timings.get(name)) for name in ("prompt_n", "cache_n", "predicted_n"))
+    if not (fresh or cached or output):
+        return None
+    return Usage(input_tokens=fresh, cached_tokens=cached, output_tokens=output)
 
 
-def _first(usage: JsonObject, paths: Iterable[str]) -> float:
-    return next((n for n in (_number(usage, path) for path in paths) if n is not None), 0)
+def _first(usage: JsonObject, paths: Iterable[str]) -> int:
+    return count_of(next((n for n in (_number(usage, path) for path in paths) if n is not None), 0))
 
 
 def _number(usage: JsonObject, path: str) -> float | None:
     found: Any = usage
     for step in path.split("."):
         found = found.get(step) if isinstance(found, dict) else None
-    return found if isinstance(found, int | float) else None
+    return found if isinstance(found, int | float) and math.isfinite(found) else None

@@ -194,9 +194,9 @@ class Replay:
         for recorded in turn.reply.requests:
             request = draft.request(recorded.id, recorded.name)
             draft.argue(request, json.dumps(_filled(recorded.arguments, prompt.turns), ensure_ascii=False))
-        if turn.usage is not None:
-            draft.usage = Usage(**turn.usage.model_dump())
-        return self._settle(draft.reply(), draft.settled_usage(), _price(recording.header))
+        # What was recorded is told as it is, also where it is nothing.
+        usage = draft.settled_usage() if turn.usage is None else Usage(**turn.usage.model_dump())
+        return self._settle(draft.reply(), usage, _price(recording.header))
 
     def _settle(self, reply: Reply, usage: Usage, price: ModelPrice) -> Completion:
         cost = cost_microusd(price, usage)

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import json
 
+from aos_mcp.abi.completion import Prompt
 from aos_mcp.llm.draft import Draft
 
 ANSWER_TOOL = "answer"
-"""The tool whose arguments are the answer, where a provider has no other way."""
+"""The tool whose arguments are the answer, where a provider has no other way; see `answer_tool`."""
+
+
+def answer_tool(prompt: Prompt) -> str:
+    """Return the name of the answer tool beside those tools that a prompt offers itself."""
+    name, taken = ANSWER_TOOL, {tool.name for tool in prompt.tools}
+    while name in taken:
+        name += "_"
+    return name
 
 
 def stated(system: str, schema: str) -> str:
@@ -72,9 +81,10 @@ def take_answer(draft: Draft) -> None:
     """Make the arguments of the answer tool the text of the answer, where a schema was asked for."""
     if draft.prompt.output_schema is None:
         return
-    answers = [r for r in draft.requests if r.name == ANSWER_TOOL]
+    name = answer_tool(draft.prompt)
+    answers = [r for r in draft.requests if r.name == name]
     if answers:
-        draft.requests = [r for r in draft.requests if r.name != ANSWER_TOOL]
+        draft.requests = [r for r in draft.requests if r.name != name]
         draft.text.clear()
         draft.say("".join(answers[0].arguments))
         draft.stop = "tools" if draft.requests else "end"

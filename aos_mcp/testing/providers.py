@@ -92,6 +92,8 @@ class Behaviour:
     """False: answer in one piece whatever the client asked for."""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    body: str | None = None
+    """Sent as it is instead of an answer, of the content type that `headers` say; None: an answer of the dialect."""
     error_type: str = ""
     error_code: str = ""
     error_message: str = "scripted"
@@ -239,6 +241,9 @@ class ProviderServer:
         if self.places is not None and self.stats.in_flight > self.places:
             return await self._refuse(connection, dialect)
         await anyio.sleep(behaviour.first_byte_delay_s)
+        if behaviour.body is not None:
+            await _send(connection, behaviour.status, behaviour.body.encode(), headers)
+            return True
         if behaviour.status != 200:
             body = error_body(dialect, behaviour.error_type, behaviour.error_code, behaviour.error_message)
             await _send(connection, behaviour.status, json.dumps(body).encode(), headers)

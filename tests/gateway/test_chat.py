@@ -9,11 +9,12 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import httpx2
 import openai
 import pytest
 from pydantic import BaseModel
 
-from aos_mcp.abi.limits import FALLBACK_AFTER_TRIES
+from aos_mcp.abi.limits import FALLBACK_AFTER_TRIES, LINE_BYTES_MAX
 from aos_mcp.testing.providers import Behaviour, Call
 from tests.gateway.conftest import gateway
 
@@ -135,6 +136,19 @@ async def test_structured_output_is_parsed_by_the_client(tmp_path: Path) -> None
             answer = await client.chat.completions.parse(model="x", messages=HELLO, response_format=City)
         assert answer.choices[0].message.parsed == City(name="Bern")
         assert "name" in json.dumps(gate.provider.requests[0].body)
+
+
+async def test_a_stream_of_structured_output_holds_the_answer_alone(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gate:
+        answer = Call(name="answer", arguments='{"name": "Bern"}')
+        gate.provider.script(Behaviour(text="Let me see.", calls=(answer,)))
+        key = await gate.issue(model="thence/large")
+        async with gate.chat(key.key) as client:
+            stream = await client.chat.completions.create(
+                model="x", messages=HELLO, stream=True, response_format={"type": "json_object"}
+            )
+            text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+        assert json.loads(text) == {"name": "Bern"}
 
 
 async def test_images_and_the_system_text_pass_through(tmp_path: Path) -> None:
@@ -279,6 +293,20 @@ async def test_a_fault_before_the_first_word_is_waited_out_by_the_kernel(tmp_pat
         assert answer.choices[0].message.content == "At last"
 
 
+async def test_a_page_in_place_of_an_answer_is_tried_again_and_then_the_next_of_the_chain_is_asked(
+    tmp_path: Path,
+) -> None:
+    async with gateway(tmp_path) as gate:
+        gate.provider.script(Behaviour(when='"model": "small"', repeat=True, body="<html>Sign in.</html>"))
+        gate.provider.script(Behaviour(text="there"))
+        key = await gate.issue(model="there/small,thence/large")
+        async with gate.chat(key.key) as client:
+            answer = await client.chat.completions.create(model="x", messages=HELLO)
+        assert (answer.choices[0].message.content, answer.model) == ("there", "thence/large")
+        asked = [request.body["model"] for request in gate.provider.requests]
+        assert asked == ["small"] * FALLBACK_AFTER_TRIES + ["large"]
+
+
 async def test_a_client_that_goes_away_cancels_a_call_that_does_not_stream(tmp_path: Path) -> None:
     async with gateway(tmp_path) as gate:
         gate.provider.script(Behaviour(text="one two", hang_after=1))
@@ -331,3 +359,29 @@ async def test_what_is_no_request_is_refused_in_words(tmp_path: Path) -> None:
         elsewhere = await gate.post("/v1/chat/completions", {}, key.key, origin="https://evil.example")
         assert elsewhere.status_code == 403
         assert gate.provider.stats.requests == 0
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/messages/count_tokens"])
+async def test_a_request_that_is_too_large_is_refused_for_good(tmp_path: Path, path: str) -> None:
+    async with gateway(tmp_path) as gate:
+        key = await gate.issue()
+        body = {"model": "x", "max_tokens": 9, "messages": HELLO, "metadata": {"x": "x" * LINE_BYTES_MAX}}
+        refused = await gate.post(path, body, key.key)
+        assert refused.status_code == 413
+        assert "retry-after" not in refused.headers
+        assert refused.headers["x-should-retry"] == "false"
+        if path != "/v1/chat/completions":
+            assert refused.json()["error"]["type"] == "request_too_large"
+
+
+@pytest.mark.parametrize("number", ["NaN", "1e999", "[" * 5_000])
+async def test_a_request_that_is_no_json_is_refused(tmp_path: Path, number: str) -> None:
+    async with gateway(tmp_path) as gate:
+        key = await gate.issue()
+        schema = f'{{"type": "object", "maxProperties": {number}}}'
+        tools = f'[{{"type": "function", "function": {{"name": "f", "parameters": {schema}}}}}]'
+        body = f'{{"model": "x", "messages": {json.dumps(HELLO)}, "tools": {tools}}}'
+        async with httpx2.AsyncClient() as client:
+            headers = {"authorization": f"Bearer {key.key}", "content-type": "application/json"}
+            refused = await client.post(f"{gate.url}/v1/chat/completions", content=body, headers=headers)
+        assert (refused.status_code, gate.provider.stats.requests) == (400, 0)

@@ -101,6 +101,33 @@ async def test_tool_results_images_and_thoughts_go_back_upstream(tmp_path: Path)
         assert "I look." in json.dumps(sent["messages"][1])
 
 
+async def test_a_call_that_the_allowed_length_tore_is_left_out(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gate:
+        calls = (Call(name="add", arguments='{"a": 1}'), Call(name="add", arguments='{"a": [1, '))
+        torn = Behaviour(text="I add.", calls=calls, stop="length")
+        gate.provider.script(torn, Behaviour(text="I add.", calls=calls))
+        key = await gate.issue()
+        async with gate.messages(key.key) as client:
+            asked: Any = {"model": "x", "max_tokens": 9, "messages": HELLO, "tools": [TOOL]}
+            answer = await client.messages.create(**asked)
+            with pytest.raises(anthropic.APIStatusError) as unasked:
+                await client.messages.create(**asked)
+        assert [block.type for block in answer.content] == ["text", "tool_use"]
+        assert answer.stop_reason == "max_tokens"
+        assert unasked.value.status_code == 502, "it had room to write them"
+
+
+@pytest.mark.parametrize("written", ['{"a": NaN}', '{"a": -1e999}', '{"a": ' + "[" * 400 + "]" * 400 + "}"])
+async def test_arguments_that_not_everybody_can_read_are_none(tmp_path: Path, written: str) -> None:
+    async with gateway(tmp_path) as gate:
+        gate.provider.script(Behaviour(calls=(Call(name="add", arguments=written),)))
+        key = await gate.issue()
+        async with gate.messages(key.key) as client:
+            with pytest.raises(anthropic.APIStatusError, match="no JSON object") as refused:
+                await client.messages.create(model="x", max_tokens=9, messages=HELLO, tools=[TOOL])
+        assert refused.value.status_code == 502
+
+
 async def test_structured_output_is_parsed_by_the_client(tmp_path: Path) -> None:
     class City(BaseModel):
         name: str

@@ -87,7 +87,7 @@ async def test_a_prompt_that_is_cached_costs_what_the_cache_costs(
 
 
 async def test_tokens_written_to_the_cache_are_counted_apart(catalogue: Catalogue, server: ProviderServer) -> None:
-    server.script(Behaviour(text="a", input_tokens=1_000, written_tokens=800, output_tokens=0))
+    server.script(Behaviour(text="", input_tokens=1_000, written_tokens=800, output_tokens=0))
     usage = (await catalogue.resolve(MODELS["anthropic"]).complete(QUESTION, ignore)).usage
     assert (usage.input_tokens, usage.written_tokens) == (200, 800)
     assert usage.microusd == 120
@@ -155,6 +155,37 @@ async def test_a_schema_is_asked_for_in_the_form_of_the_dialect(
     else:
         assert body["output_config"]["format"]["type"] == "json_schema"
         assert body["output_config"]["format"]["schema"]["properties"]["n"]["type"] == "integer"
+
+
+MAP = '{"type": "object", "additionalProperties": {"type": "string"}}'
+"""No part of it has a name, so Messages asks for it by the answer tool."""
+
+
+async def test_what_is_said_before_the_answer_tool_is_not_shown_as_the_answer(
+    catalogue: Catalogue, server: ProviderServer
+) -> None:
+    answer = Call(name="answer", arguments='{"n": "1"}')
+    server.script(Behaviour(text="Let me see.", calls=(answer,)), Behaviour(text='{"n": "2"}'))
+    prompt = Prompt(system="", turns=(Turn(role="user", text="?"),), output_schema=MAP)
+    for expected in ('{"n": "1"}', '{"n": "2"}'):
+        pieces: list[str] = []
+        reply = (await catalogue.resolve(MODELS["anthropic"]).complete(prompt, pieces.append)).reply
+        assert reply.text == "".join(pieces) == expected
+
+
+async def test_a_tool_of_the_caller_that_is_named_like_the_answer_tool_is_its_own(
+    catalogue: Catalogue, server: ProviderServer
+) -> None:
+    own = ToolSpec(name="answer", description="Answer the phone.", input_schema='{"type": "object"}')
+    server.script(
+        Behaviour(calls=(Call(name="answer", arguments='{"line": 1}'),)),
+        Behaviour(calls=(Call(name="answer_", arguments='{"n": "1"}'),)),
+    )
+    prompt = Prompt(system="", turns=(Turn(role="user", text="?"),), tools=(own,), output_schema=MAP)
+    first, second = [(await catalogue.resolve(MODELS["anthropic"]).complete(prompt, ignore)).reply for _ in range(2)]
+    assert [tool["name"] for tool in server.requests[0].body["tools"]] == ["answer", "answer_"]
+    assert (first.text, [r.name for r in first.requests], first.stop) == ("", ["answer"], "tools")
+    assert (second.text, second.requests, second.stop) == ('{"n": "1"}', (), "end")
 
 
 async def test_a_model_s_own_thoughts_go_back_when_it_called_tools(
@@ -256,6 +287,11 @@ async def test_every_fault_has_its_name_and_a_hint_and_is_not_tried_again(
         ({"retry-after-ms": "1500", "retry-after": "2"}, 1.5),
         ({"retry-after": "Mon, 23 Nov 2026 00:01:30 GMT"}, 90.0),
         ({"retry-after": "soon"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after-ms": "inf", "retry-after": "2"}, 2.0),
+        ({"retry-after": "31536000"}, 86_400.0),
+        ({"retry-after": "Tue, 23 Nov 2027 00:00:00 GMT"}, 86_400.0),
         ({}, None),
     ],
 )
@@ -424,6 +460,19 @@ async def test_a_key_is_never_repeated_in_an_error(catalogue: Catalogue, server:
         await catalogue.resolve(MODELS[dialect]).complete(QUESTION, ignore)
     assert f"key-of-{dialect}" not in str(caught.value)
     assert f"{dialect.upper()}_API_KEY" in caught.value.hint
+
+
+@DIALECTS
+async def test_no_part_of_a_key_is_left_where_a_long_message_is_cut(
+    catalogue: Catalogue, server: ProviderServer, dialect: str
+) -> None:
+    key = f"key-of-{dialect}"
+    for before in range(280, 301):
+        server.script(Behaviour(status=400, error_message="x" * before + key + "y" * 50))
+        with pytest.raises(ModelError) as caught:
+            await catalogue.resolve(MODELS[dialect]).complete(QUESTION, ignore)
+        assert "xk" not in str(caught.value)
+        assert len(caught.value.message) < 400
 
 
 @DIALECTS

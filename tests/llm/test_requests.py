@@ -123,11 +123,27 @@ def test_results_of_one_turn_are_one_user_message_before_anything_the_user_said(
     assert len(body["messages"]) == 3
 
 
-def test_arguments_that_were_never_well_formed_still_go_back() -> None:
-    asked = (ToolRequest(request_id="a", name="add", arguments='{"x": '),)
+DEEP = '{"x": ' + "[" * 5_000 + "]" * 5_000 + "}"
+
+
+@pytest.mark.parametrize("text", ['{"x": ', '{"x": NaN}', '{"x": 1e999}', '{"x": ' + "[" * 300 + "]" * 300 + "}", DEEP])
+def test_arguments_that_were_never_well_formed_still_go_back(text: str) -> None:
+    asked = (ToolRequest(request_id="a", name="add", arguments=text),)
     turns = (USER, Turn(role="assistant", text="", requests=asked), Turn(role="tool", text="bad", request_id="a"))
     body = anthropic.request_body("m", Prompt(system="", turns=turns), Quirks())
-    assert body["messages"][1]["content"][0]["input"] == {"malformed": '{"x": '}
+    assert body["messages"][1]["content"][0]["input"] == {"malformed": text}
+
+
+@pytest.mark.parametrize("blocks", ["", "5", "[5]", '[{"chars": "x"}]', DEEP])
+def test_a_signature_that_nobody_made_goes_nowhere(blocks: str) -> None:
+    asked = (ToolRequest(request_id="a", name="add", arguments="{}"),)
+    signature = f'{{"model": "m", "blocks": {blocks}}}' if blocks else DEEP
+    turn = Turn(role="assistant", text="", requests=asked, reasoning="Hm.", reasoning_signature=signature)
+    prompt = Prompt(system="", turns=(USER, turn))
+    body = anthropic.request_body("m", prompt, Quirks(reasoning_send_back=True))
+    assert [block["type"] for block in body["messages"][1]["content"]] == ["tool_use"]
+    chat = openai_compatible.request_body("m", prompt, Quirks(signature_field="extra_content"))
+    assert "extra_content" not in chat["messages"][1]["tool_calls"][0]
 
 
 def test_an_assistant_turn_that_said_nothing_is_not_sent_empty() -> None:
@@ -233,10 +249,44 @@ def test_the_answer_of_the_answer_tool_is_the_text() -> None:
     assert (reply.text, reply.requests, reply.stop) == ('{"n": 1}', (), "end")
 
 
+@pytest.mark.parametrize("dialect", [anthropic, openai_compatible])
+def test_the_answer_tool_has_a_name_of_its_own(dialect: Any) -> None:
+    own = [ToolSpec(name=name, description="", input_schema='{"type": "object"}') for name in ("answer", "answer_")]
+    prompt = Prompt(system="", turns=(USER,), tools=tuple(own), output_schema=SCHEMA)
+    tools = dialect.request_body("m", prompt, Quirks(structured="tool"))["tools"]
+    assert [tool.get("name") or tool["function"]["name"] for tool in tools] == ["answer", "answer_", "answer__"]
+
+
+def test_a_refusal_in_words_is_one_whatever_reason_it_ends_with() -> None:
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    reply = read(Quirks(), delta(refusal="I will "), delta(refusal="not."), end).reply()
+    assert (reply.text, reply.stop) == ("I will not.", "refused")
+
+
 def test_calls_that_all_come_under_index_zero_are_told_apart_by_identity() -> None:
     calls = [{"index": 0, "id": i, "function": {"name": i, "arguments": "{}"}} for i in "ab"]
     draft = read(Quirks(), delta(tool_calls=[calls[0]]), delta(tool_calls=[calls[1]]))
     assert [r.request_id for r in draft.reply().requests] == ["a", "b"]
+
+
+def named(name: str, arguments: str) -> dict[str, Any]:
+    return delta(tool_calls=[{"index": 0, "function": {"name": name, "arguments": arguments}}])
+
+
+@pytest.mark.parametrize("second", ["f", "g"])
+@pytest.mark.parametrize("first", ['{"a": 1}', "{}"])
+def test_calls_that_all_come_under_index_zero_without_identity_are_told_apart_by_their_names(
+    first: str, second: str
+) -> None:
+    rest = {"index": 0, "function": {"arguments": ' "x"}'}}
+    draft = read(Quirks(), named("f", first), named(second, '{"b":'), delta(tool_calls=[rest]))
+    found = [(request.name, request.arguments) for request in draft.reply().requests]
+    assert found == [("f", first), (second, '{"b": "x"}')]
+
+
+def test_a_name_that_comes_with_every_piece_of_the_arguments_is_one_call() -> None:
+    draft = read(Quirks(), named("f", ""), named("f", '{"a":'), named("f", " 1}"))
+    assert [(r.name, r.arguments) for r in draft.reply().requests] == [("f", '{"a": 1}')]
 
 
 def test_calls_without_an_identity_get_one_that_is_the_same_every_time() -> None:
