@@ -86,7 +86,7 @@ class WaitArgs(Args):
 class ListArgs(Args):
     """Arguments of `list_agents`."""
 
-    state: ProcessState | None = None
+    state: ProcessState | Annotated[list[ProcessState], Field(min_length=1, max_length=len(ProcessState))] | None = None
     parent: PidOrPrefix | None = None
     limit: Annotated[int, Field(ge=1, le=limits.LIST_MAX)] = 50
     cursor: Annotated[str, Field(max_length=128)] | None = None

@@ -97,6 +97,19 @@ async def test_a_spawn_with_a_known_key_gives_the_same_agent(tmp_path: Path) -> 
     assert other not in pids
 
 
+async def test_several_states_are_listed_at_once_and_page_by_page(tmp_path: Path) -> None:
+    async with kernel_on(tmp_path, models(says("x"))) as k:
+        with anyio.fail_after(DEADLINE_S):
+            over = await ended(k, (await k.call("spawn_agent", task="over")).pid)
+            k.machine.stopping = True
+            ready, stopped = [(await k.call("spawn_agent", task=task)).pid for task in ("ready", "stopped")]
+            await k.call("signal_agent", pid=stopped, signal="stop")
+            live = await k.call("list_agents", state=["ready", "stopped"], limit=1)
+            rest = await k.call("list_agents", state=["ready", "stopped"], limit=1, cursor=live.next_cursor)
+            assert [row.pid for row in (*live.agents, *rest.agents)] == [stopped, ready]
+            assert [row.pid for row in (await k.call("list_agents", state="exited")).agents] == [over.pid]
+
+
 async def test_a_key_of_one_agent_is_not_the_key_of_another(tmp_path: Path) -> None:
     spawn = calls(("spawn_agent", {"task": "c", "model": CHILD, "idempotency_key": "the-key"}), key="a")
     again = calls(("spawn_agent", {"task": "c", "model": CHILD, "idempotency_key": "the-key"}), key="b")

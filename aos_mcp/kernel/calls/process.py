@@ -348,7 +348,7 @@ async def list_agents(call: Call, args: a.ListArgs) -> r.ListResult:
         program = call.own(tx).program if call.caller.pid is not None else None
         rows = tx.process_list(
             owner=call.caller.principal,
-            states=[args.state] if args.state else (),
+            states=[args.state] if isinstance(args.state, ProcessState) else args.state or (),
             parent=parent,
             program=program,
             after=_decode_cursor(args.cursor),
