@@ -142,4 +142,7 @@ def _when(row: Json) -> str:
         return "paused"
     if row.get("next_at") is None:
         return "never again"
-    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(row["next_at"]))
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(row["next_at"]))
+    except (ValueError, OverflowError, OSError):  # an older kernel took any step; one row is no reason to show none
+        return "beyond any calendar"
