@@ -99,7 +99,7 @@ def create(
             call.subject = known.pid
             return r.SpawnResult(pid=known.pid, state=known.state, uri=f"aos://proc/{known.pid}")
     check_room(tx, parent)
-    before = [_before(tx, call, handle) for handle in args.after]
+    before = list({target.pid: target for target in (_before(tx, call, handle) for handle in args.after)}.values())
     pid = Pid(call.machine.entropy.handle("p_"))
     network = args.network if args.network is not None else _listed(definition.network if definition else None)
     tools = args.tools if args.tools is not None else _listed(definition.tools if definition else None)
