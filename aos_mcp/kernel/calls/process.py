@@ -409,12 +409,12 @@ def _send(tx: Transaction, call: Call, target: Process, args: a.SignalArgs) -> P
         moved = tx.process_put(replace(target, pending=None)) if target.pending is Signal.STOP else target
     elif args.signal is Signal.TERM and dependents.has_yet_to_start(target):
         moved = table.end(tx, target, now=now, code=ExitCode.TERMINATED, reason=reason)
+    elif args.signal is Signal.STOP and (target.pending is Signal.TERM or target.finishing):
+        moved = target  # It is about to finish, as it was asked to: a stop would only hide that it was.
     elif args.signal is Signal.STOP and target.state is ProcessState.READY:
         moved = table.transition(tx, target, ProcessState.STOPPED, now=now)
     elif args.signal is Signal.STOP:
-        # One that has been asked to finish is about to: a stop would only hide that it was.
-        stops = active and target.pending is not Signal.TERM and not target.finishing
-        moved = tx.process_put(replace(target, pending=Signal.STOP)) if stops else target
+        moved = tx.process_put(replace(target, pending=Signal.STOP)) if active else target
     elif target.state is ProcessState.STOPPED:
         moved = table.transition(
             tx, target, ProcessState.READY, now=now, pending=Signal.TERM, exit_reason=reason, wake_at=None
