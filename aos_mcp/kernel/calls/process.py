@@ -40,8 +40,12 @@ PROGRESS_S = 1.0
 
 async def spawn(call: Call, args: a.SpawnArgs) -> r.SpawnResult:
     """Create a process, READY, with a share of its parent's budget and no more than its parent's rights."""
-    definition, chain = await prepare(call, args)
-    result = await call.commit(lambda tx: create(tx, call, args, definition, chain), brief=True)
+    keyed = args.idempotency_key is not None
+    if keyed and await call.read(lambda tx: _same(tx, call, args), brief=True) is not None:
+        result = await call.commit(lambda tx: _again(tx, call, args), brief=True)
+    else:
+        definition, chain = await prepare(call, args)
+        result = await call.commit(lambda tx: create(tx, call, args, definition, chain), brief=True)
     if args.wait_s > 0:
         done = await _until_ended(call, result.pid, args.wait_s)
         result = r.SpawnResult(
@@ -91,13 +95,10 @@ def create(
 ) -> r.SpawnResult:
     """Make the process; `payer` is the account above a process without a parent."""
     owner, now = call.caller.principal, call.now
+    if _same(tx, call, args) is not None:
+        return _again(tx, call, args)
     parent = call.own(tx) if call.caller.pid is not None else None
     key = _spawn_key(parent, args.idempotency_key)
-    if key is not None:
-        known = tx.process_by_key(owner, key)
-        if known is not None:
-            call.subject = known.pid
-            return r.SpawnResult(pid=known.pid, state=known.state, uri=f"aos://proc/{known.pid}")
     check_room(tx, parent)
     before = list({target.pid: target for target in (_before(tx, call, handle) for handle in args.after)}.values())
     pid = Pid(call.machine.entropy.handle("p_"))
@@ -133,6 +134,35 @@ def create(
     call.subject = pid
     call.after.append(lambda: call.machine.process_changed(process))
     return r.SpawnResult(pid=pid, state=process.state, uri=f"aos://proc/{pid}")
+
+
+def _same(tx: Transaction, call: Call, args: a.SpawnArgs) -> Process | None:
+    """Return the process that this very spawn made before, as its key says."""
+    if args.idempotency_key is None:
+        return None
+    parent = call.own(tx) if call.caller.pid is not None else None
+    key = _spawn_key(parent, args.idempotency_key)
+    return tx.process_by_key(call.caller.principal, key) if key is not None else None
+
+
+def _again(tx: Transaction, call: Call, args: a.SpawnArgs) -> r.SpawnResult:
+    """Answer a spawn that was made before; neither its models nor its definition need be there any more.
+
+    Raises:
+        Conflict: the process was forgotten just now.
+    """
+    known = _same(tx, call, args)
+    if known is None:
+        raise Conflict("The agent of this key was forgotten just now.", "Send it again: another one is made.")
+    call.subject = known.pid
+    shown = views.agent(tx, known)
+    return r.SpawnResult(
+        pid=known.pid,
+        state=known.state,
+        uri=f"aos://proc/{known.pid}",
+        result=shown.result,
+        exit_code=shown.exit_code,
+    )
 
 
 def _before(tx: Transaction, call: Call, handle: str) -> Process:
