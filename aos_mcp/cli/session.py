@@ -31,7 +31,9 @@ def kernel(as_json: bool, *, start: bool = True) -> Iterator[Client]:
 
 
 def standard_input() -> str:
-    """Return all of standard input, exactly. Raises CliError (`invalid`) when it is not UTF-8."""
+    """Return all of standard input, exactly. Raises CliError (`invalid`) when it is closed, or not UTF-8."""
+    if sys.stdin is None:
+        raise CliError(ErrorCode.INVALID, "Standard input is closed.", "Give it something to read, or leave - out.")
     try:
         return sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError:
