@@ -54,6 +54,14 @@ NO_DAEMON = -31_001
 """JSON-RPC code: no daemon could be reached or started."""
 INVALID_REQUEST = -32_600
 
+ASK_AGAIN = "Send it again: the next request starts a kernel."
+LOOK_FIRST = (
+    "Look with list_agents or kernel_status before you send it again; what had an idempotency_key can be sent again "
+    "with the same one at once."
+)
+SEE_LOG = "`aos doctor` looks for the cause; so does daemon.log in AOS_HOME."
+"""What to do next, for whoever reads the error."""
+
 READ_ONLY_TOOLS = frozenset({
     "wait_agent", "list_agents", "page_in", "search_pages", "search_tools", "read_audit", "kernel_status",
 })  # fmt: skip
@@ -386,13 +394,15 @@ class Relay:
         for key, waiting in tuple(self._open.items()):
             waiting.tries += 1
             if not died and (waiting.repeatable or waiting.method == "subscriptions/listen"):
-                self._tell(key, NO_DAEMON, "The kernel was stopped.")
+                self._tell(key, NO_DAEMON, f"The kernel was stopped. {ASK_AGAIN}")
             elif waiting.method == "subscriptions/listen":
                 self._end_stream(key)
             elif not waiting.repeatable:
-                self._tell(key, LOST_UNKNOWN, "The kernel stopped meanwhile; whether this took effect is unknown.")
+                words = "The kernel stopped meanwhile; whether this took effect is unknown."
+                self._tell(key, LOST_UNKNOWN, f"{words} {LOOK_FIRST}")
             elif waiting.tries >= TRIES:
-                self._tell(key, LOST_UNKNOWN, "The kernel stopped while it answered this, more than once.")
+                words = "The kernel stopped while it answered this, more than once."
+                self._tell(key, LOST_UNKNOWN, f"{words} {SEE_LOG}")
             else:
                 repeated[key] = waiting
         self._open = repeated

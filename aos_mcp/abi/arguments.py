@@ -23,7 +23,8 @@ def _clean(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_clean)]
+CLEAN = AfterValidator(_clean)
+"""Comes after the bounds of a text: a bound that comes after it counts \"items\", and names functions of ours."""
 Handle = Annotated[str, Field(min_length=3, max_length=64, pattern=r"^[a-z]+_[a-z0-9]+$")]
 PidOrPrefix = Annotated[str, Field(min_length=3, max_length=64, pattern=r"^p_[a-z0-9]+$")]
 Name = Annotated[str, Field(min_length=1, max_length=limits.NAME_CHARS_MAX, pattern=r"^[\w .:/@+-]+$")]
@@ -54,7 +55,7 @@ class BudgetArgs(Args):
 class SpawnArgs(Args):
     """Arguments of `spawn_agent`."""
 
-    task: Annotated[Text, Field(min_length=1, max_length=limits.TASK_CHARS_MAX)]
+    task: Annotated[str, Field(min_length=1, max_length=limits.TASK_CHARS_MAX), CLEAN]
     name: Name | None = None
     agent: Annotated[Name | None, Field(description="agent definition")] = None
     model: Annotated[ModelName | None, Field(description="provider/model; a,b falls back to b")] = None
@@ -68,7 +69,7 @@ class SpawnArgs(Args):
         list[Annotated[str, Field(min_length=1, max_length=256)]] | None,
         Field(max_length=64, description="hosts its commands may reach"),
     ] = None
-    idempotency_key: Annotated[Text, Field(min_length=1, max_length=128)] | None = None
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=128), CLEAN] | None = None
     after: Annotated[
         list[PidOrPrefix], Field(max_length=limits.WAIT_PIDS_MAX, description="starts when these ended; gets results")
     ] = []
@@ -86,7 +87,7 @@ class WaitArgs(Args):
 class ListArgs(Args):
     """Arguments of `list_agents`."""
 
-    state: ProcessState | None = None
+    state: ProcessState | Annotated[list[ProcessState], Field(min_length=1, max_length=len(ProcessState))] | None = None
     parent: PidOrPrefix | None = None
     limit: Annotated[int, Field(ge=1, le=limits.LIST_MAX)] = 50
     cursor: Annotated[str, Field(max_length=128)] | None = None
@@ -98,22 +99,22 @@ class SignalArgs(Args):
     pid: PidOrPrefix
     signal: Annotated[Signal, Field(description="term lets it finish up in one turn")]
     tree: bool = True
-    reason: Annotated[Text, Field(max_length=2_000)] | None = None
+    reason: Annotated[str, Field(max_length=2_000), CLEAN] | None = None
 
 
 class SendArgs(Args):
     """Arguments of `send_message`."""
 
     to: Annotated[str, Field(pattern=r"^(host|parent|p_[a-z0-9]+)$", description="pid, parent or host")]
-    text: Annotated[Text, Field(min_length=1, max_length=limits.TEXT_CHARS_MAX)]
-    topic: Annotated[Text, Field(max_length=128)] = ""
+    text: Annotated[str, Field(min_length=1, max_length=limits.TEXT_CHARS_MAX), CLEAN]
+    topic: Annotated[str, Field(max_length=128), CLEAN] = ""
 
 
 class PageOutArgs(Args):
     """Arguments of `page_out`."""
 
-    content: Annotated[Text, Field(min_length=1, max_length=limits.PAGE_BYTES_MAX)]
-    title: Annotated[Text, Field(max_length=200)] | None = None
+    content: Annotated[str, Field(min_length=1, max_length=limits.PAGE_BYTES_MAX), CLEAN]
+    title: Annotated[str, Field(max_length=200), CLEAN] | None = None
     importance: Annotated[float, Field(ge=0, le=1)] = 0.5
     pid: PidOrPrefix | None = None
     pinned: bool = False
@@ -137,7 +138,7 @@ class PageInArgs(Args):
 class SearchPagesArgs(Args):
     """Arguments of `search_pages`."""
 
-    query: Annotated[Text, Field(min_length=1, max_length=2_000)]
+    query: Annotated[str, Field(min_length=1, max_length=2_000), CLEAN]
     k: Annotated[int, Field(ge=1, le=limits.SEARCH_MAX)] = 5
     pid: PidOrPrefix | None = None
     kind: PageKind | None = None
@@ -145,14 +146,16 @@ class SearchPagesArgs(Args):
     since: Annotated[float, Field(description="seconds since the epoch")] | None = None
     until: float | None = None
     namespace: Annotated[Namespace | None, Field(description="of notes")] = None
-    label: Annotated[Text | None, Field(max_length=128, description="made from, e.g. mount:git")] = None
+    label: Annotated[
+        Annotated[str, Field(max_length=128), CLEAN] | None, Field(description="made from, e.g. mount:git")
+    ] = None
 
 
 class CheckpointArgs(Args):
     """Arguments of `checkpoint`."""
 
     pid: PidOrPrefix
-    label: Annotated[Text, Field(max_length=200)] | None = None
+    label: Annotated[str, Field(max_length=200), CLEAN] | None = None
 
 
 class RestoreArgs(Args):
@@ -171,19 +174,19 @@ class RestoreArgs(Args):
 class ExecFile(Args):
     """A file to write into the workspace before the command runs."""
 
-    path: Annotated[Text, Field(min_length=1, max_length=4_096)]
-    content: Annotated[Text, Field(max_length=limits.FILE_BYTES_MAX)]
+    path: Annotated[str, Field(min_length=1, max_length=4_096), CLEAN]
+    content: Annotated[str, Field(max_length=limits.FILE_BYTES_MAX), CLEAN]
 
 
 class ExecArgs(Args):
     """Arguments of `sandbox_exec`."""
 
     command: Annotated[
-        Annotated[Text, Field(min_length=1, max_length=100_000)]
-        | Annotated[list[Annotated[Text, Field(max_length=100_000)]], Field(min_length=1, max_length=1_000)],
+        Annotated[str, Field(min_length=1, max_length=100_000), CLEAN]
+        | Annotated[list[Annotated[str, Field(max_length=100_000), CLEAN]], Field(min_length=1, max_length=1_000)],
         Field(description="text for sh -c, or argv"),
     ]
-    stdin: Annotated[Text, Field(max_length=limits.FILE_BYTES_MAX)] | None = None
+    stdin: Annotated[str, Field(max_length=limits.FILE_BYTES_MAX), CLEAN] | None = None
     files: Annotated[list[ExecFile] | None, Field(max_length=limits.FILES_MAX)] = None
     timeout_s: Annotated[float, Field(gt=0, le=limits.EXEC_S_MAX)] = 60
     level: IsolationLevel | None = None
@@ -193,7 +196,7 @@ class ExecArgs(Args):
 class ContentPart(Args):
     """A part of a message: exactly one of the four."""
 
-    text: Annotated[Text, Field(max_length=limits.TEXT_CHARS_MAX)] | None = None
+    text: Annotated[str, Field(max_length=limits.TEXT_CHARS_MAX), CLEAN] | None = None
     data: Annotated[
         str | None, Field(max_length=limits.ATTACHMENT_BYTES_MAX * 4 // 3 + 4, description="base64: image, PDF, text")
     ] = None
@@ -206,7 +209,7 @@ class ChatMessage(Args):
 
     role: Literal["user", "assistant"]
     content: (
-        Annotated[Text, Field(min_length=1, max_length=limits.TEXT_CHARS_MAX)]
+        Annotated[str, Field(min_length=1, max_length=limits.TEXT_CHARS_MAX), CLEAN]
         | Annotated[list[ContentPart], Field(min_length=1, max_length=100)]
     )
 
@@ -214,10 +217,10 @@ class ChatMessage(Args):
 class CompleteArgs(Args):
     """Arguments of `complete`: `prompt` or `messages`, not both."""
 
-    prompt: Annotated[Text, Field(min_length=1, max_length=limits.TEXT_CHARS_MAX)] | None = None
+    prompt: Annotated[str, Field(min_length=1, max_length=limits.TEXT_CHARS_MAX), CLEAN] | None = None
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1_000)] | None = None
     model: ModelName | None = None
-    system: Annotated[Text, Field(max_length=limits.TASK_CHARS_MAX)] | None = None
+    system: Annotated[str, Field(max_length=limits.TASK_CHARS_MAX), CLEAN] | None = None
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     schema_: Annotated[dict[str, JsonValue] | None, Field(alias="schema", description="JSON Schema of the answer")] = (
         None
@@ -229,27 +232,27 @@ class GivenAttachment(Args):
     """An image or a file of a turn: its bytes in base64. What it is, is seen in them."""
 
     data: Annotated[str, Field(max_length=limits.LINE_BYTES_MAX)]
-    name: Annotated[Text, Field(max_length=256)] = ""
+    name: Annotated[str, Field(max_length=256), CLEAN] = ""
 
 
 class GivenRequest(Args):
     """A tool call that the model made; `arguments` is JSON text as it wrote it."""
 
-    request_id: Annotated[Text, Field(min_length=1, max_length=256)]
-    name: Annotated[Text, Field(min_length=1, max_length=256)]
-    arguments: Annotated[Text, Field(max_length=limits.LINE_BYTES_MAX)]
+    request_id: Annotated[str, Field(min_length=1, max_length=256), CLEAN]
+    name: Annotated[str, Field(min_length=1, max_length=256), CLEAN]
+    arguments: Annotated[str, Field(max_length=limits.LINE_BYTES_MAX), CLEAN]
 
 
 class GivenTurn(Args):
     """One element of a conversation, as `abi.completion.Turn`."""
 
     role: Literal["user", "assistant", "tool"]
-    text: Annotated[Text, Field(max_length=limits.LINE_BYTES_MAX)] = ""
+    text: Annotated[str, Field(max_length=limits.LINE_BYTES_MAX), CLEAN] = ""
     requests: Annotated[list[GivenRequest], Field(max_length=limits.GUEST_TOOLS_MAX)] = []
-    request_id: Annotated[Text | None, Field(max_length=256)] = None
+    request_id: Annotated[str, Field(max_length=256), CLEAN] | None = None
     is_error: bool = False
-    reasoning: Annotated[Text, Field(max_length=limits.LINE_BYTES_MAX)] = ""
-    reasoning_signature: Annotated[Text, Field(max_length=limits.LINE_BYTES_MAX)] = ""
+    reasoning: Annotated[str, Field(max_length=limits.LINE_BYTES_MAX), CLEAN] = ""
+    reasoning_signature: Annotated[str, Field(max_length=limits.LINE_BYTES_MAX), CLEAN] = ""
     breakpoint: bool = False
     attachments: Annotated[list[GivenAttachment], Field(max_length=limits.ATTACHMENTS_MAX)] = []
 
@@ -257,20 +260,20 @@ class GivenTurn(Args):
 class GivenTool(Args):
     """A function that a program offers to the model."""
 
-    name: Annotated[Text, Field(min_length=1, max_length=256)]
-    description: Annotated[Text, Field(max_length=limits.TASK_CHARS_MAX)] = ""
+    name: Annotated[str, Field(min_length=1, max_length=256), CLEAN]
+    description: Annotated[str, Field(max_length=limits.TASK_CHARS_MAX), CLEAN] = ""
     input_schema: dict[str, JsonValue] = {"type": "object"}
 
 
 class GivenPrompt(Args):
     """A whole conversation, which the program keeps."""
 
-    system: Annotated[Text, Field(max_length=limits.LINE_BYTES_MAX)] = ""
+    system: Annotated[str, Field(max_length=limits.LINE_BYTES_MAX), CLEAN] = ""
     turns: Annotated[list[GivenTurn], Field(min_length=1, max_length=limits.GUEST_TURNS_MAX)]
     tools: Annotated[list[GivenTool], Field(max_length=limits.GUEST_TOOLS_MAX)] = []
 
 
-GuestModelName = Annotated[Text, Field(min_length=1, max_length=256)]
+GuestModelName = Annotated[str, Field(min_length=1, max_length=256), CLEAN]
 
 
 class GenerateArgs(Args):
@@ -286,10 +289,11 @@ class GenerateArgs(Args):
     top_p: Annotated[float | None, Field(ge=0, le=1)] = None
     top_k: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
     stop: Annotated[
-        list[Annotated[Text, Field(min_length=1, max_length=256)]], Field(max_length=limits.GUEST_STOPS_MAX)
+        list[Annotated[str, Field(min_length=1, max_length=256), CLEAN]], Field(max_length=limits.GUEST_STOPS_MAX)
     ] = []
     must_call: Annotated[
-        Text | None, Field(max_length=256, description="the tool that the model has to call; * is any of them")
+        Annotated[str, Field(max_length=256), CLEAN] | None,
+        Field(description="the tool that the model has to call; * is any of them"),
     ] = None
     one_call: Annotated[bool, Field(description="no more than one tool call in this turn")] = False
 
@@ -326,7 +330,7 @@ class RevokeKeyArgs(Args):
 class SearchToolsArgs(Args):
     """Arguments of `search_tools`."""
 
-    query: Annotated[Text, Field(max_length=500)]
+    query: Annotated[str, Field(max_length=500), CLEAN]
     k: Annotated[int, Field(ge=1, le=limits.SEARCH_MAX)] = 8
 
 
@@ -343,7 +347,7 @@ class AnswerArgs(Args):
     approval_id: Handle
     decision: Annotated[Literal["allow", "deny", "done"], Field(description="done: a cut call did happen, see note")]
     remember: bool = False
-    note: Annotated[Text, Field(max_length=2_000)] | None = None
+    note: Annotated[str, Field(max_length=2_000), CLEAN] | None = None
 
 
 class ReconcileArgs(Args):
@@ -351,7 +355,7 @@ class ReconcileArgs(Args):
 
     step: Annotated[int, Field(ge=0, description="as the unknown_outcome error names it")]
     outcome: Annotated[Outcome, Field(description="done: it happened; redo: it did not; give_up: cannot be found out")]
-    note: Annotated[Text, Field(max_length=20_000, description="its result, or why")] | None = None
+    note: Annotated[str, Field(max_length=20_000, description="its result, or why"), CLEAN] | None = None
     pid: PidOrPrefix | None = None
 
 
@@ -377,7 +381,7 @@ class ReadAuditArgs(Args):
 class BackupArgs(Args):
     """Arguments of `backup_store`."""
 
-    path: Annotated[Text, Field(min_length=1, max_length=4_096)]
+    path: Annotated[str, Field(min_length=1, max_length=4_096), CLEAN]
 
 
 class EraseArgs(Args):
@@ -420,7 +424,9 @@ class NoArgs(Args):
 class ExitArgs(Args):
     """Arguments of `exit`."""
 
-    result: Annotated[Text, Field(max_length=limits.TEXT_CHARS_MAX, description="your answer to whoever spawned you")]
+    result: Annotated[
+        str, Field(max_length=limits.TEXT_CHARS_MAX, description="your answer to whoever spawned you"), CLEAN
+    ]
     failed: Annotated[bool, Field(description="true if the task could not be done")] = False
 
 

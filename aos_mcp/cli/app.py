@@ -139,8 +139,20 @@ def _standalone() -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (by default this process's) and return its exit code."""
+    output.open_streams()
     try:
-        app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="aos")
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()  # here it can be told of; at the interpreter's end it cannot
+        return code
+    except OSError as error:
+        if error.errno not in output.UNWRITABLE:
+            raise
+        return output.give_up(error)
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        app(args=arguments, prog_name="aos")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     return 0

@@ -172,9 +172,10 @@ class Client:
 
     def _send(self, message: Mapping[str, object], deadline: float) -> None:
         line = json.dumps(message, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
+        encoded = _encoded(line)
         try:
             self._connection.settimeout(_left(deadline))
-            self._connection.sendall(line.encode("utf-8", "surrogatepass"))
+            self._connection.sendall(encoded)
         except OSError as error:
             raise _lost(error) from None
 
@@ -224,6 +225,21 @@ def connect(home: Path, *, start: bool = True) -> Client:
     except OSError:
         hint = "`aos serve` starts it; so does any command that needs it."
         raise CliError(ErrorCode.UNAVAILABLE, f"No kernel runs for {home}.", hint) from None
+
+
+def _encoded(line: str) -> bytes:
+    """Return a line as bytes. Where the locale is not UTF-8, an argument's bytes come as escapes: they are taken back.
+
+    Raises:
+        CliError: an argument was not UTF-8.
+    """
+    try:
+        encoded = line.encode("utf-8", "surrogateescape")
+        if not line.isascii():
+            encoded.decode("utf-8")
+    except UnicodeError:
+        raise CliError(ErrorCode.INVALID, "An argument is not UTF-8 text.", "Encode it as UTF-8.") from None
+    return encoded
 
 
 def _left(deadline: float) -> float:

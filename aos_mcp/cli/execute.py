@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from aos_mcp.abi.capability import IsolationLevel
+from aos_mcp.abi.limits import EXEC_S_MAX
 from aos_mcp.cli import output, session
 from aos_mcp.cli.client import GRACE_S, Json
 from aos_mcp.cli.failure import DONE, FAILED, TIMED_OUT
@@ -18,7 +19,7 @@ def exec_(
     argv: Annotated[list[str] | None, typer.Argument(metavar="-- COMMAND [ARGUMENT]...")] = None,
     shell: Annotated[str | None, typer.Option("--shell", "-c", metavar="TEXT", help="Text for sh -c instead.")] = None,
     stdin: Annotated[bool, typer.Option("--stdin", "-i", help="Hand over standard input.")] = False,
-    timeout_s: Annotated[float, typer.Option("--timeout", min=0.001, help="In seconds.")] = 60.0,
+    timeout_s: Annotated[float, typer.Option("--timeout", min=0.001, max=EXEC_S_MAX, help="In seconds.")] = 60.0,
     level: Annotated[IsolationLevel | None, typer.Option("--level", help="What it may touch.")] = None,
     workspace: Annotated[str | None, typer.Option("--workspace", "-w", help="A directory kept between calls.")] = None,
     as_json: AsJson = False,

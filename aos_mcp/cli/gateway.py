@@ -11,6 +11,7 @@ from aos_mcp.cli import output, session
 from aos_mcp.cli.client import Json
 from aos_mcp.cli.failure import CliError
 from aos_mcp.cli.output import AsJson
+from aos_mcp.cli.processes import USD_MAX
 
 app = typer.Typer(help="Model calls of other programs: through the kernel's queue, budgets and audit log.")
 
@@ -35,14 +36,17 @@ def key(
     model: Annotated[
         str | None, typer.Option("--model", help="provider/model that a foreign model name stands for.")
     ] = None,
-    budget_usd: Annotated[float | None, typer.Option("--budget-usd", help="What it may spend.")] = None,
+    budget_usd: Annotated[
+        float | None, typer.Option("--budget-usd", min=0, max=USD_MAX, help="What it may spend.")
+    ] = None,
     budget_tokens: Annotated[int | None, typer.Option("--budget-tokens", help="How many tokens it may use.")] = None,
     priority: Annotated[int | None, typer.Option("--priority", help="0 first, 100 last; 50 by default.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Issue a key. It is shown once, and kept nowhere."""
     if pid is None and name is None:
-        raise CliError(ErrorCode.INVALID, "A key is of a program.", "Give --name NAME, or the PID of one there is.")
+        with output.reporting(as_json):
+            raise CliError(ErrorCode.INVALID, "A key is of a program.", "Give --name NAME, or the PID of one there is.")
     budget = {"usd": budget_usd, "tokens": budget_tokens}
     given = {"pid": pid, "name": name, "model": model, "priority": priority}
     arguments: Json = {field: value for field, value in given.items() if value is not None}

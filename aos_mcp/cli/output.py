@@ -6,7 +6,10 @@ characters taken out: a terminal obeys them, and they are not the user's.
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,12 +18,36 @@ from typing import Annotated
 import typer
 
 from aos_mcp.cli.client import Json
-from aos_mcp.cli.failure import EXIT_OF_ERROR, CliError
+from aos_mcp.cli.failure import EXIT_OF_ERROR, FAILED, CliError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON on stdout.")]
 
 _SHOWN_CONTROLS = frozenset("\n\t")
 _REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE})
+"""What goes wrong with writing, and is nothing of ours."""
+
+
+def open_streams() -> None:
+    """Have both streams take every character, where the environment's encoding has none for it too; none is closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def give_up(error: OSError) -> int:
+    """Say that output could not be written; return the exit code. A reader that went away is told nothing."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)  # what is left in the buffer goes there, or the interpreter would complain once more
+    os.close(nowhere)
+    if error.errno != errno.EPIPE:
+        print(f"aos: The output could not be written: {error.strerror}. Write it elsewhere.", file=sys.stderr)
+    return FAILED
 
 
 @contextmanager

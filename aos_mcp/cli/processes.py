@@ -17,7 +17,10 @@ WAIT_SLICE_S = 30.0  # One wait call; a longer wait is several, so that a restar
 
 Pid = Annotated[str, typer.Argument(metavar="PID", help="An agent's pid, or its beginning.")]
 Model = Annotated[str | None, typer.Option("--model", "-m", metavar="PROVIDER/MODEL", help="Which model.")]
-BudgetUsd = Annotated[float | None, typer.Option("--budget-usd", min=0, help="Most it may spend, in US dollars.")]
+USD_MAX = 1_000_000  # As the kernel has it. A bound is also what keeps infinity out, which JSON has no word for.
+BudgetUsd = Annotated[
+    float | None, typer.Option("--budget-usd", min=0, max=USD_MAX, help="Most it may spend, in US dollars.")
+]
 BudgetTokens = Annotated[int | None, typer.Option("--budget-tokens", min=0, help="Most tokens it may use.")]
 AgentName = Annotated[str | None, typer.Option("--name", "-n", help="A name for people.")]
 

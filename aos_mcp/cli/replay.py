@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from aos_mcp.abi.errors import AosError
+from aos_mcp.abi.errors import AosError, ErrorCode
 from aos_mcp.abi.page import PageKind
+from aos_mcp.abi.process import ProcessState
 from aos_mcp.cli import output, session
 from aos_mcp.cli.client import Client, Json
-from aos_mcp.cli.failure import DONE, FAILED
+from aos_mcp.cli.failure import DONE, FAILED, CliError
 from aos_mcp.cli.output import AsJson
 from aos_mcp.cli.pages import read_whole
 from aos_mcp.cli.processes import wait_for
@@ -57,7 +58,14 @@ def _verdicts(answer: Json) -> str:
 
 def _parted(client: Client, pid: str, step: int, model: str | None) -> Json:
     """Fork a run, let the fork end, and lay the two side by side from there on."""
-    whole = client.read_json(f"aos://proc/{pid}")["pid"]
+    process = client.read_json(f"aos://proc/{pid}")
+    whole = process["pid"]
+    if process["state"] != ProcessState.EXITED:  # stopped, it might not end as long as anybody waits
+        raise CliError(
+            ErrorCode.CONFLICT,
+            f"{whole} has not ended; only whole runs are laid side by side.",
+            f"Wait for it (aos wait {output.short(whole)}) or end it, or fork it alone: aos restore {whole}@{step}.",
+        )
     forked = client.call("restore", {"checkpoint_id": f"{whole}@{step}", "model": model})["pid"]
     output.note(f"agent {forked} goes on from step {step}")
     ended = wait_for(client, [whole, forked], mode="all", timeout_s=None)["agents"]

@@ -11,6 +11,7 @@ from aos_mcp.abi.scheduling import Missed
 from aos_mcp.cli import output, session
 from aos_mcp.cli.client import Json
 from aos_mcp.cli.output import AsJson
+from aos_mcp.cli.processes import USD_MAX
 
 app = typer.Typer(help="Agents that start by themselves, at times you set.", no_args_is_help=True)
 
@@ -31,9 +32,11 @@ def add(
     model: Annotated[str | None, typer.Option("--model", "-m", metavar="PROVIDER/MODEL", help="Which model.")] = None,
     agent: Annotated[str | None, typer.Option("--agent", help="An agent definition.")] = None,
     priority: Annotated[int | None, typer.Option("--priority", min=0, max=100, help="0 runs first.")] = None,
-    budget_usd: Annotated[float | None, typer.Option("--budget-usd", min=0, help="Of one run.")] = None,
+    budget_usd: Annotated[float | None, typer.Option("--budget-usd", min=0, max=USD_MAX, help="Of one run.")] = None,
     budget_tokens: Annotated[int | None, typer.Option("--budget-tokens", min=0, help="Of one run.")] = None,
-    total_usd: Annotated[float | None, typer.Option("--total-usd", min=0, help="Of all runs together.")] = None,
+    total_usd: Annotated[
+        float | None, typer.Option("--total-usd", min=0, max=USD_MAX, help="Of all runs together.")
+    ] = None,
     total_tokens: Annotated[int | None, typer.Option("--total-tokens", min=0, help="Of all runs together.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -42,19 +45,19 @@ def add(
     if len(forms) != 1:
         raise typer.BadParameter("give one of --cron, --every and --at")
     budget = {key: value for key, value in (("usd", budget_usd), ("tokens", budget_tokens)) if value is not None}
-    told = session.standard_input() if task == "-" else task
-    spawn = {"task": told, "model": model, "agent": agent, "priority": priority, "budget": budget or None}
+    given = {"model": model, "agent": agent, "priority": priority, "budget": budget or None}
+    spawn = {key: value for key, value in given.items() if value is not None}
     arguments: Json = {
         "name": name,
         "form": forms[0],
         "zone": zone,
         "missed": missed.value,
-        "spawn": {key: value for key, value in spawn.items() if value is not None},
         "total_usd": total_usd,
         "total_tokens": total_tokens,
     }
     with session.kernel(as_json) as client:
-        output.show(client.call("add_schedule", arguments), as_json, _line)
+        spawn["task"] = session.standard_input() if task == "-" else task
+        output.show(client.call("add_schedule", {**arguments, "spawn": spawn}), as_json, _line)
 
 
 @app.command("list")
@@ -142,4 +145,7 @@ def _when(row: Json) -> str:
         return "paused"
     if row.get("next_at") is None:
         return "never again"
-    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(row["next_at"]))
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(row["next_at"]))
+    except (ValueError, OverflowError, OSError):  # an older kernel took any step; one row is no reason to show none
+        return "beyond any calendar"

@@ -31,7 +31,9 @@ def kernel(as_json: bool, *, start: bool = True) -> Iterator[Client]:
 
 
 def standard_input() -> str:
-    """Return all of standard input, exactly. Raises CliError (`invalid`) when it is not UTF-8."""
+    """Return all of standard input, exactly. Raises CliError (`invalid`) when it is closed, or not UTF-8."""
+    if sys.stdin is None:
+        raise CliError(ErrorCode.INVALID, "Standard input is closed.", "Give it something to read, or leave - out.")
     try:
         return sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError:
@@ -43,10 +45,9 @@ def standard_input() -> str:
 def live_agents(client: Client) -> list[Json]:
     """Return the rows of all agents that have not ended, running ones first.
 
-    One call asks which states there are any in: every call is a record in the log, and this is asked every second.
+    All states are asked for at once: between two calls an agent goes from one into another, and is in neither answer.
     """
-    counts = client.call("kernel_status", {})["agents"]
-    return [row for state in LIVE_STATES if counts.get(state) for row in agents(client, state=state)]
+    return sorted(agents(client, state=LIVE_STATES), key=lambda row: LIVE_STATES.index(row["state"]))
 
 
 def agents(client: Client, *, limit: int | None = None, **filters: object) -> list[Json]:

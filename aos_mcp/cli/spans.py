@@ -1,7 +1,8 @@
 """Who did what when, as spans: the scheduler's picks and the journal's steps put together. Pure.
 
 A turn lasts from its pick until its process was in the queue again, which the next pick says. What it did in between is
-in the journal; the rest of a turn is the kernel's own work.
+in the journal; the rest of a turn is the kernel's own work. Where that rest is long, the process was held back: nothing
+on record says since when, and the end of its last step is the nearest to it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ WAITING, RUNNING, MODEL, TOOL, BLOCKED = "waiting", "running", "model", "tool", 
 KINDS = (WAITING, RUNNING, MODEL, TOOL, BLOCKED)
 WAITS = frozenset({"wait_agent"})
 """Calls in which a process waits for others rather than for a device."""
+
+STILL_S = 1.0
+"""Longer than the kernel takes from a turn's last step until the process is in the queue again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +69,8 @@ def _life(agent: Json, picks: Sequence[Json], now: float) -> Life:
     ends = [following["since"] for _, following in pairwise(picks)] + [_end_of_last(agent, now)]
     for pick, end in zip(picks, ends, strict=False):
         spans.append(Span(WAITING, pick["since"], pick["at"], pick["why"]))
-        spans.append(Span(RUNNING, pick["at"], max(pick["at"], end), pick["why"]))
-    if agent["state"] in {"ready", "blocked"}:
+        spans.append(Span(RUNNING, pick["at"], max(pick["at"], _worked_until(agent, pick["at"], end)), pick["why"]))
+    if agent["state"] == "ready" or (agent["state"] == "blocked" and not _waits(agent)):
         spans.append(Span(WAITING if agent["state"] == "ready" else BLOCKED, agent["since"], now))
     first = picks[0]["at"] if picks else agent["created_at"]
     for step in agent["steps"]:
@@ -81,7 +85,28 @@ def _life(agent: Json, picks: Sequence[Json], now: float) -> Life:
 def _end_of_last(agent: Json, now: float) -> float:
     if agent.get("ended_at") is not None:
         return float(agent["ended_at"])
-    return float(agent["since"]) if agent["state"] in {"ready", "stopped"} else now
+    still = agent["state"] in {"ready", "stopped"} or (agent["state"] == "blocked" and not _open(agent))
+    return float(agent["since"]) if still else now
+
+
+def _worked_until(agent: Json, start: float, end: float) -> float:
+    """Return when a turn's work was over: at its end, or with its last step where the process then stood still."""
+    ends = [step.get("ended_at") for step in agent["steps"] if start <= step["started_at"] < end]
+    over = [float(at) for at in ends if at is not None]
+    if len(over) < len(ends) or not ends or (agent["state"] == "running" and end > agent["since"]):
+        return end
+    return max(over) if max(over) < end - STILL_S else end
+
+
+def _open(agent: Json) -> Json | None:
+    """Return the step that an agent is at."""
+    return next((step for step in reversed(agent["steps"]) if step.get("ended_at") is None), None)
+
+
+def _waits(agent: Json) -> bool:
+    """Tell whether the step that an agent is at says itself that it waits."""
+    step = _open(agent)
+    return step is not None and step["call"] in WAITS
 
 
 def bounds(found: Sequence[Life]) -> tuple[float, float]:

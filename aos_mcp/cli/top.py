@@ -61,7 +61,9 @@ COLUMNS: Mapping[str, Literal["left", "right"]] = {
 def top(
     once: Annotated[bool, typer.Option("--once", help="Show one picture and end; for scripts.")] = False,
     sort: Annotated[Order, typer.Option("--sort", help="The largest first; priority: the smallest.")] = Order.STATE,
-    interval_s: Annotated[float, typer.Option("--interval", min=0.2, help="Seconds between pictures.")] = 2.0,
+    interval_s: Annotated[
+        float, typer.Option("--interval", min=0.2, max=86_400, help="Seconds between pictures.")
+    ] = 2.0,
     as_json: AsJson = False,
 ) -> None:
     """Watch the agents. With --json one line a picture."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -329,11 +329,38 @@ def decode(row: Syscall, arguments: Mapping[str, object]) -> BaseModel:
     try:
         return row.args.model_validate_json(json.dumps(arguments), strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "arguments"
-        raise Invalid(f"{row.name}: {where}: {first['msg']}.", f"{_takes(row)}") from None
+        where, why = _complaint(error, arguments)
+        raise Invalid(f"{row.name}: {where or 'arguments'}: {why}.", f"{_takes(row)}") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise Invalid(f"{row.name}: the arguments are not JSON: {type(error).__name__}.", _takes(row)) from None
+
+
+def _complaint(error: ValidationError, arguments: Mapping[str, object]) -> tuple[str, str]:
+    """Return where the first thing that does not fit is, and why.
+
+    Of the forms that one argument may have, the one that was meant is the one that fits best: furthest in, or by kind.
+    """
+    found = [
+        (_place(one["loc"], arguments, missing=one["type"] == "missing"), not one["type"].endswith("_type"), one["msg"])
+        for one in error.errors(include_url=False, include_input=False)
+    ]
+    first = found[0][0]
+    where, _, why = max((one for one in found if one[0][: len(first)] == first), key=lambda one: (len(one[0]), one[1]))
+    return ".".join(where), why
+
+
+def _place(path: Sequence[int | str], arguments: object, *, missing: bool) -> tuple[str, ...]:
+    """Return a path without the names of the forms that were tried, which are not the caller's words."""
+    place, at = [], arguments
+    for part in path[:-1] if missing else path:
+        if isinstance(at, Mapping) and part in at:
+            at = at[part]
+        elif isinstance(at, list) and isinstance(part, int) and part < len(at):
+            at = at[part]
+        else:
+            continue
+        place.append(str(part))
+    return (*place, str(path[-1])) if missing else tuple(place)
 
 
 def _takes(row: Syscall) -> str:

@@ -79,8 +79,10 @@ def begin_host(tx: Transaction, principal: str, *, call: str, effect: EffectClas
 
 
 def finish(tx: Transaction, step: Step, *, state: StepState, result: bytes, now: float) -> Step:
-    """Write how a step ended."""
-    done = replace(step, state=state, result=tx.payload_put(result), ended_at=now)
+    """Write how a step ended. One that was UNKNOWN ended when it was cut, however late somebody finds out how."""
+    cut_at = step.ended_at if step.state is StepState.UNKNOWN else None
+    ended_at = now if cut_at is None else cut_at
+    done = replace(step, state=state, result=tx.payload_put(result), ended_at=ended_at)
     tx.step_put(done)
     if state is StepState.UNKNOWN:
         _ask(tx, done, now)

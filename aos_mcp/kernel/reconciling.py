@@ -66,7 +66,7 @@ def _settle(tx: Transaction, call: Call, process: Process | None, step: Step, ou
     """Write the step's end. One that is to be done and that its turn has not told of yet is simply open again."""
     fence = process.fence if process is not None else step.fence
     if outcome is Outcome.REDO and process is not None and not _told(tx, process, step):
-        settled = replace(step, state=StepState.FAILED, result=None, fence=fence, ended_at=call.now)
+        settled = replace(step, state=StepState.FAILED, result=None, fence=fence)
         tx.step_put(settled)
         return settled
     text = {Outcome.DONE: note or "It happened.", Outcome.REDO: NOT_DONE, Outcome.GIVE_UP: note or NOT_KNOWN}[outcome]

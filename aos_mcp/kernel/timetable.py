@@ -18,6 +18,8 @@ from aos_mcp.abi.errors import Invalid
 from aos_mcp.abi.limits import SCHEDULE_EVERY_S_MIN
 from aos_mcp.abi.scheduling import Missed, Schedule
 
+EVERY_S_MAX = 10 * 365 * 86_400
+"""Ten years: a longer step is a slip of the hand, and its next time may be none that a calendar has."""
 LATE_S = 60.0
 """A run that begins this late is on time still: the kernel was busy, not away."""
 UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -81,6 +83,8 @@ def following(form: str, zone: str, after: float, *, anchor: float) -> float | N
         step = int(every[1]) * UNITS_S[every[2]]
         if step < SCHEDULE_EVERY_S_MIN:
             raise Invalid(f"Every {step} s is too often.", f"At least {SCHEDULE_EVERY_S_MIN:g} s lie between two runs.")
+        if step > EVERY_S_MAX:
+            raise Invalid(f"Every {every[1]}{every[2]} is too seldom.", "At most ten years lie between two runs.")
         return anchor + step * max(1, ceil((after - anchor) / step + 1e-9))
     name, _, fields = form.partition(" ")
     if name != "cron":

@@ -16,6 +16,7 @@ import pytest
 from aos_mcp import __version__
 from aos_mcp.abi import limits
 from aos_mcp.abi.errors import ErrorCode
+from aos_mcp.cli import session
 from aos_mcp.cli.client import Client, connect
 from aos_mcp.cli.failure import CliError
 
@@ -195,3 +196,22 @@ def test_without_a_kernel_a_connection_that_may_not_start_one_is_unavailable(tmp
         connect(tmp_path, start=False)
     assert caught.value.code is ErrorCode.UNAVAILABLE
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_agent_whose_turn_begins_meanwhile_is_among_those_that_live() -> None:
+    state = "ready"
+
+    def kernel(message: Message) -> list[Message | bytes]:
+        nonlocal state
+        arguments = message["params"]["arguments"]
+        if message["params"]["name"] == "kernel_status":
+            return [result(message, structuredContent={"agents": {"ready": 1, "running": 1}}, content=[])]
+        asked = arguments["state"] if isinstance(arguments["state"], list) else [arguments["state"]]
+        rows = [{"pid": "p_b", "state": state}, {"pid": "p_a", "state": "running"}]
+        found = [row for row in rows if row["state"] in asked]
+        state = "running" if state == "ready" else "ready"  # it is somewhere else at every look
+        return [result(message, structuredContent={"agents": found}, content=[])]
+
+    with scripted(kernel) as (client, got):
+        assert [row["pid"] for row in session.live_agents(client)] == ["p_a", "p_b"], "running ones first"
+    assert len(got) == 1, "one read sees all"

@@ -100,6 +100,15 @@ def test_a_call_that_was_cut_off_is_settled_from_the_command_line(aos: Aos) -> N
     aos("reconcile", pid, "0", "--redo", "--give-up", code=2)
 
 
+def test_a_run_that_has_not_ended_is_not_made_again_and_not_waited_for(aos: Aos) -> None:
+    pid = aos.run("slow")
+    told = aos.json("replay", pid, "--from", "0", code=1)["error"]
+    assert (told["code"], told["message"].startswith(f"{pid} has not ended; ")) == ("conflict", True)
+    assert f"aos restore {pid}@0" in told["hint"]
+    assert [row["pid"] for row in aos.json("ps")["agents"]] == [pid], "nothing was forked"
+    aos("signal", pid, "kill")
+
+
 def test_a_run_is_made_again_and_its_steps_are_explained(aos: Aos) -> None:
     pid = aos.run("hello")
     aos("wait", pid)

@@ -58,6 +58,37 @@ def test_what_goes_on_is_shown_until_now() -> None:
     assert ready.spans == (Span(WAITING, 10.0, 12.0),)
 
 
+def a_life(steps: list[dict[str, Any]], picks: list[dict[str, Any]], **changes: Any) -> list[Span]:
+    (life,) = lives({"now": 100.0, "agents": [an_agent("p_a", steps=steps, **changes)], "picks": picks})
+    return [span for span in life.spans if span.kind in {RUNNING, BLOCKED}]
+
+
+def test_an_agent_that_was_stopped_after_its_turn_did_not_run_until_it_went_on() -> None:
+    steps = [a_step("model", 1.0, 3.0), a_step("model", 61.0, 63.0)]
+    picks = [a_pick("p_a", 0.0, 1.0), a_pick("p_a", 60.0, 61.0)]
+    ran = [Span(RUNNING, 1.0, 3.0, "normal, alone"), Span(RUNNING, 61.0, 63.0, "normal, alone")]
+    assert a_life(steps, picks, ended_at=63.0) == ran
+    assert a_life(steps, picks, ended_at=90.0) == ran, "it was stopped, then killed"
+    assert a_life(steps, picks, state="stopped", since=63.0, ended_at=None) == ran
+    assert a_life([], picks[:1], ended_at=63.0) == [Span(RUNNING, 1.0, 63.0, "normal, alone")], "nothing tells"
+
+
+def test_an_agent_that_runs_still_is_shown_to_run_though_its_last_step_is_over() -> None:
+    found = a_life([a_step("model", 1.0, 3.0)], [a_pick("p_a", 0.0, 1.0)], state="running", since=1.0, ended_at=None)
+    assert found == [Span(RUNNING, 1.0, 100.0, "normal, alone")]
+
+
+def test_an_agent_that_is_blocked_between_two_steps_does_not_run() -> None:
+    blocked = {"state": "blocked", "since": 4.0, "ended_at": None}
+    found = a_life([a_step("model", 1.0, 3.9)], [a_pick("p_a", 0.0, 1.0)], **blocked)
+    assert found == [Span(RUNNING, 1.0, 4.0, "normal, alone"), Span(BLOCKED, 4.0, 100.0)]
+
+
+def test_a_wait_is_counted_once() -> None:
+    _, blocked, _ = lives(ANSWER)
+    assert (blocked.total_s(BLOCKED), blocked.total_s(RUNNING)) == (11.0, 0.5), "4 s before its turn, 7 s in it"
+
+
 def test_no_picks_are_no_spans() -> None:
     assert lives({"now": 1.0, "agents": [an_agent("p_a")], "picks": []})[0].spans == ()
     assert bounds([]) == (0.0, 0.001)

@@ -173,6 +173,20 @@ async def test_stop_and_cont_hold_and_release(tmp_path: Path) -> None:
             assert (await k.call("wait_agent", pids=[pid])).agents[0].result == "ok"
 
 
+async def test_a_stop_does_not_hold_one_back_that_is_asked_to_finish(tmp_path: Path) -> None:
+    async with kernel_on(tmp_path, models(lambda prompt: says(prompt.turns[-1].text))) as k:
+        with anyio.fail_after(10):
+            k.machine.stopping = True
+            pid = (await k.call("spawn_agent", task="x")).pid
+            await k.call("signal_agent", pid=pid, signal="term", reason="lunch")
+            assert (await k.call("signal_agent", pid=pid, signal="stop")).state == "ready"
+            k.machine.stopping = False
+            await k.call("signal_agent", pid=pid, signal="cont")
+            agent = (await k.call("wait_agent", pids=[pid])).agents[0]
+    assert agent.exit_code == "terminated"
+    assert "You have been asked to finish (lunch)" in agent.result
+
+
 async def test_messages_reach_an_agent_before_its_next_turn_and_the_host_by_wait(tmp_path: Path) -> None:
     script = (
         calls(("send_message", {"to": "host", "text": "which colour?"}), ("wait_agent", {"pids": []}), key="a"),

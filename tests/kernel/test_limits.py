@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from aos_mcp.abi.completion import Prompt, Reply
-from aos_mcp.abi.errors import BudgetExhausted, LimitExceeded
+from aos_mcp.abi.errors import BudgetExhausted, LimitExceeded, NotFound
 from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.limits import HANG_S, PROCESS_CHILDREN_MAX, PROCESS_DEPTH_MAX, PROCESS_LIVE_MAX
 from aos_mcp.abi.settings import Settings
@@ -95,6 +95,37 @@ async def test_a_spawn_with_a_known_key_gives_the_same_agent(tmp_path: Path) -> 
             other = (await k.call("spawn_agent", task="once", idempotency_key="order-8")).pid
     assert len(pids) == 1
     assert other not in pids
+
+
+async def test_a_spawn_that_is_sent_again_is_told_how_its_agent_ended_though_its_model_is_gone(tmp_path: Path) -> None:
+    spawn = {"task": "once", "model": NAME, "idempotency_key": "order-7"}
+    async with kernel_on(tmp_path, models(says("42"))) as k:
+        with anyio.fail_after(DEADLINE_S):
+            pid = (await k.call("spawn_agent", **spawn)).pid
+            await ended(k, pid)
+    async with kernel_on(tmp_path, ScriptedModels(ScriptedModel("scripted/other", (says("x"),)))) as k:
+        with anyio.fail_after(DEADLINE_S):
+            again = await k.call("spawn_agent", **spawn)
+            with pytest.raises(NotFound):
+                await k.call("spawn_agent", **{**spawn, "idempotency_key": "order-8"})
+            with pytest.raises(NotFound):
+                await k.call("spawn_agent", task="x", agent="nobody", idempotency_key="order-9")
+            named = await k.call("spawn_agent", task="once", agent="nobody", idempotency_key="order-7")
+    assert (again.pid, again.state, again.exit_code, again.result) == (pid, "exited", "done", "42")
+    assert named == again
+
+
+async def test_several_states_are_listed_at_once_and_page_by_page(tmp_path: Path) -> None:
+    async with kernel_on(tmp_path, models(says("x"))) as k:
+        with anyio.fail_after(DEADLINE_S):
+            over = await ended(k, (await k.call("spawn_agent", task="over")).pid)
+            k.machine.stopping = True
+            ready, stopped = [(await k.call("spawn_agent", task=task)).pid for task in ("ready", "stopped")]
+            await k.call("signal_agent", pid=stopped, signal="stop")
+            live = await k.call("list_agents", state=["ready", "stopped"], limit=1)
+            rest = await k.call("list_agents", state=["ready", "stopped"], limit=1, cursor=live.next_cursor)
+            assert [row.pid for row in (*live.agents, *rest.agents)] == [stopped, ready]
+            assert [row.pid for row in (await k.call("list_agents", state="exited")).agents] == [over.pid]
 
 
 async def test_a_key_of_one_agent_is_not_the_key_of_another(tmp_path: Path) -> None:

@@ -53,6 +53,17 @@ async def test_a_dependent_starts_when_all_have_ended_and_reads_their_results(tm
     assert result.result in {page.digest for page in pages}, "a result is stored once, whoever reads it"
 
 
+async def test_an_agent_that_is_named_twice_is_started_after_once(tmp_path: Path) -> None:
+    gate = anyio.Event()
+    async with kernel_on(tmp_path, ScriptedModels(ScriptedModel(NAME, (says("x"),), gate=gate))) as k:
+        with anyio.fail_after(DEADLINE_S):
+            first = (await k.call("spawn_agent", task="x")).pid
+            second = (await k.call("spawn_agent", task="y", after=[first, first[:12], first])).pid
+            assert (await k.call("read_process", pid=second)).waiting_for == f"to start after {first}"
+            gate.set()
+            assert (await ended(k, second)).exit_code == "done"
+
+
 async def test_a_ready_set_runs_side_by_side(tmp_path: Path) -> None:
     gate = anyio.Event()
     wide = ScriptedModel(CHILD, (says("part"),), gate=gate)

@@ -15,7 +15,7 @@ from aos_mcp.abi.errors import Conflict, Invalid, NotFound
 from aos_mcp.abi.process import ProcessState
 from aos_mcp.testing.clock import FakeClock
 from aos_mcp.testing.kernels import OWNER, TestKernel, kernel_on
-from aos_mcp.testing.model import ScriptedModel, ScriptedModels, says
+from aos_mcp.testing.model import ScriptedModel, ScriptedModels, calls, says
 from tests.kernel.stage import DEADLINE_S, NAME, ended, models
 
 pytestmark = pytest.mark.anyio
@@ -68,7 +68,7 @@ async def test_a_run_is_an_ordinary_agent_under_the_schedules_account(tmp_path: 
         again = await one(k)
         staged = await k.machine.store.read(lambda tx: tx.audit_staged(limit=999))
         sealed = await k.machine.store.read(lambda tx: tx.audit_tail(limit=999))
-    assert (again.last_outcome, again.last_at, again.next_at) == ("started", clock.now(), added.next_at + 3_600)
+    assert (again.last_outcome, again.last_at, again.next_at) == ("done", clock.now(), added.next_at + 3_600)
     assert again.usage.input_tokens == agent.usage.input_tokens
     told = [entry for _, entry in staged] + [record.entry for record in sealed]
     assert [entry.outcome for entry in told if entry.call == "run_schedule"] == ["ok"]
@@ -82,7 +82,7 @@ async def test_missed_runs_are_made_up_for_once_by_the_next_kernel(tmp_path: Pat
     async with held(tmp_path, clock) as k:
         row = await after_runs(k, 1)
         await ended(k, row.last_pid)
-        await settled(k, "started")
+        await settled(k, "done")
         row = await one(k)
     assert row.runs == 1
     assert row.next_at == first + 10 * 3_600
@@ -131,11 +131,39 @@ async def test_the_total_bounds_all_runs_together(tmp_path: Path) -> None:
 async def test_a_run_that_cannot_begin_says_why_and_the_next_is_tried(tmp_path: Path) -> None:
     clock = FakeClock()
     async with held(tmp_path, clock) as k:
-        added = await add(k, total_tokens=1_000, spawn={**SPAWN, "budget": {"tokens": 5_000}})
+        added = await add(k, total_tokens=100_000, spawn={**SPAWN, "budget": {"tokens": 100_000}})
         clock.advance(3_601)
+        await ended(k, (await after_runs(k, 1)).last_pid)
+        clock.advance(3_600)
         row = await settled(k, "refused: ")
         assert "tokens" in row.last_outcome
-        assert (row.runs, row.next_at) == (0, added.next_at + 3_600)
+        assert (row.runs, row.next_at) == (1, added.next_at + 2 * 3_600)
+
+
+async def test_the_outcome_says_how_the_last_run_ended(tmp_path: Path) -> None:
+    clock, gate = FakeClock(), anyio.Event()
+    slow = ScriptedModels(ScriptedModel(NAME, (calls(("exit", {"result": "no", "failed": True})),), gate=gate))
+    async with held(tmp_path, clock, slow) as k:
+        await add(k)
+        pid = (await k.call("run_schedule", OPERATOR, schedule="news")).last_pid
+        assert (await one(k)).last_outcome == "started"
+        gate.set()
+        await ended(k, pid)
+        assert (await one(k)).last_outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    ("run", "total"),
+    [({"tokens": 5_001}, {"total_tokens": 5_000}), ({"usd": 0.2}, {"total_usd": 0.1})],
+)
+async def test_a_run_that_could_never_be_paid_for_is_refused_at_once(
+    tmp_path: Path, run: dict[str, float], total: dict[str, float]
+) -> None:
+    async with held(tmp_path, FakeClock()) as k:
+        with pytest.raises(Invalid, match="One run asks for"):
+            await add(k, spawn={**SPAWN, "budget": run}, **total)
+        (unit,) = run
+        await add(k, spawn={**SPAWN, "budget": {unit: total[f"total_{unit}"]}}, **total)
 
 
 async def test_a_schedule_rests_goes_on_and_is_removed(tmp_path: Path) -> None:

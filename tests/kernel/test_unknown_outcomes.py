@@ -143,6 +143,19 @@ async def test_the_step_of_an_agent_that_has_ended_is_settled_but_not_done_again
     assert (settled.state, after.unknown_steps, left) == ("done", [], [])
 
 
+@pytest.mark.parametrize("decision", ["done", "deny"])
+async def test_a_step_that_was_cut_ended_then_however_late_the_answer_is(tmp_path: Path, decision: str) -> None:
+    async with bank(tmp_path, PAY, says("I leave it")) as k:
+        with anyio.fail_after(DEADLINE_S):
+            agent = await ended(k, await spawned(k))
+            (cut,) = [s for s in (await k.call("read_journal", pid=agent.pid)).steps if s.state == "unknown"]
+            question = await the_question(k)
+            await k.call("answer_approval", approval_id=question.approval_id, decision=decision, note="I looked")
+            (step,) = [s for s in (await k.call("read_journal", pid=agent.pid)).steps if s.number == cut.number]
+    assert step.state != "unknown"
+    assert step.ended_at == cut.ended_at
+
+
 async def test_a_question_whether_something_may_be_done_is_not_answered_with_done(tmp_path: Path) -> None:
     ask = Settings(rules=[Rule(effect="ask", tool="sandbox_exec")])
     async with kernel_on(tmp_path, models(calls(("sandbox_exec", {"command": "x"})), says("x")), settings=ask) as k:

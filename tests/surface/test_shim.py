@@ -156,7 +156,9 @@ async def test_a_read_that_was_under_way_is_repeated(environment: dict[str, str]
     assert answer["result"]["structuredContent"]["agents"][0]["exit_code"] == "killed"
 
 
-async def test_an_act_that_was_under_way_is_answered_as_unknown(environment: dict[str, str], home: Path) -> None:
+async def test_an_act_that_was_under_way_is_answered_as_unknown_with_what_to_do_next(
+    environment: dict[str, str], home: Path
+) -> None:
     model = record(home, "slow", SLOW_REPLY)
     async with host(environment) as session:
         arguments = {"task": "be slow", "model": model, "wait_s": 60}
@@ -167,6 +169,8 @@ async def test_an_act_that_was_under_way_is_answered_as_unknown(environment: dic
         end_daemon(home, signal.SIGKILL)
         answer = await session.answer(spawning)
         assert answer["error"]["code"] == shim.LOST_UNKNOWN
+        told = answer["error"]["message"]
+        assert all(word in told for word in ("list_agents", "kernel_status", "idempotency_key")), "what to do next"
         assert len((await session.call("list_agents", {}))["agents"]) == 1
 
 
@@ -274,7 +278,8 @@ async def test_a_daemon_told_to_end_is_not_started_again_for_what_was_under_way(
         waiting = await session.ask("tools/call", name="wait_agent", arguments={"pids": [spawned["pid"]]})
         assert "result" in await session.request("tools/list")
         end_daemon(home)
-        assert (await session.answer(waiting))["error"]["code"] == shim.NO_DAEMON
+        told = (await session.answer(waiting))["error"]
+        assert (told["code"], told["message"]) == (shim.NO_DAEMON, f"The kernel was stopped. {shim.ASK_AGAIN}")
         assert daemon_pid(home) is None
 
 

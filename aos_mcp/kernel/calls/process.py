@@ -40,8 +40,12 @@ PROGRESS_S = 1.0
 
 async def spawn(call: Call, args: a.SpawnArgs) -> r.SpawnResult:
     """Create a process, READY, with a share of its parent's budget and no more than its parent's rights."""
-    definition, chain = await prepare(call, args)
-    result = await call.commit(lambda tx: create(tx, call, args, definition, chain), brief=True)
+    keyed = args.idempotency_key is not None
+    if keyed and await call.read(lambda tx: _same(tx, call, args), brief=True) is not None:
+        result = await call.commit(lambda tx: _again(tx, call, args), brief=True)
+    else:
+        definition, chain = await prepare(call, args)
+        result = await call.commit(lambda tx: create(tx, call, args, definition, chain), brief=True)
     if args.wait_s > 0:
         done = await _until_ended(call, result.pid, args.wait_s)
         result = r.SpawnResult(
@@ -91,15 +95,12 @@ def create(
 ) -> r.SpawnResult:
     """Make the process; `payer` is the account above a process without a parent."""
     owner, now = call.caller.principal, call.now
+    if _same(tx, call, args) is not None:
+        return _again(tx, call, args)
     parent = call.own(tx) if call.caller.pid is not None else None
     key = _spawn_key(parent, args.idempotency_key)
-    if key is not None:
-        known = tx.process_by_key(owner, key)
-        if known is not None:
-            call.subject = known.pid
-            return r.SpawnResult(pid=known.pid, state=known.state, uri=f"aos://proc/{known.pid}")
     check_room(tx, parent)
-    before = [_before(tx, call, handle) for handle in args.after]
+    before = list({target.pid: target for target in (_before(tx, call, handle) for handle in args.after)}.values())
     pid = Pid(call.machine.entropy.handle("p_"))
     network = args.network if args.network is not None else _listed(definition.network if definition else None)
     tools = args.tools if args.tools is not None else _listed(definition.tools if definition else None)
@@ -133,6 +134,35 @@ def create(
     call.subject = pid
     call.after.append(lambda: call.machine.process_changed(process))
     return r.SpawnResult(pid=pid, state=process.state, uri=f"aos://proc/{pid}")
+
+
+def _same(tx: Transaction, call: Call, args: a.SpawnArgs) -> Process | None:
+    """Return the process that this very spawn made before, as its key says."""
+    if args.idempotency_key is None:
+        return None
+    parent = call.own(tx) if call.caller.pid is not None else None
+    key = _spawn_key(parent, args.idempotency_key)
+    return tx.process_by_key(call.caller.principal, key) if key is not None else None
+
+
+def _again(tx: Transaction, call: Call, args: a.SpawnArgs) -> r.SpawnResult:
+    """Answer a spawn that was made before; neither its models nor its definition need be there any more.
+
+    Raises:
+        Conflict: the process was forgotten just now.
+    """
+    known = _same(tx, call, args)
+    if known is None:
+        raise Conflict("The agent of this key was forgotten just now.", "Send it again: another one is made.")
+    call.subject = known.pid
+    shown = views.agent(tx, known)
+    return r.SpawnResult(
+        pid=known.pid,
+        state=known.state,
+        uri=f"aos://proc/{known.pid}",
+        result=shown.result,
+        exit_code=shown.exit_code,
+    )
 
 
 def _before(tx: Transaction, call: Call, handle: str) -> Process:
@@ -348,7 +378,7 @@ async def list_agents(call: Call, args: a.ListArgs) -> r.ListResult:
         program = call.own(tx).program if call.caller.pid is not None else None
         rows = tx.process_list(
             owner=call.caller.principal,
-            states=[args.state] if args.state else (),
+            states=[args.state] if isinstance(args.state, ProcessState) else args.state or (),
             parent=parent,
             program=program,
             after=_decode_cursor(args.cursor),
@@ -409,12 +439,12 @@ def _send(tx: Transaction, call: Call, target: Process, args: a.SignalArgs) -> P
         moved = tx.process_put(replace(target, pending=None)) if target.pending is Signal.STOP else target
     elif args.signal is Signal.TERM and dependents.has_yet_to_start(target):
         moved = table.end(tx, target, now=now, code=ExitCode.TERMINATED, reason=reason)
+    elif args.signal is Signal.STOP and (target.pending is Signal.TERM or target.finishing):
+        moved = target  # It is about to finish, as it was asked to: a stop would only hide that it was.
     elif args.signal is Signal.STOP and target.state is ProcessState.READY:
         moved = table.transition(tx, target, ProcessState.STOPPED, now=now)
     elif args.signal is Signal.STOP:
-        # One that has been asked to finish is about to: a stop would only hide that it was.
-        stops = active and target.pending is not Signal.TERM and not target.finishing
-        moved = tx.process_put(replace(target, pending=Signal.STOP)) if stops else target
+        moved = tx.process_put(replace(target, pending=Signal.STOP)) if active else target
     elif target.state is ProcessState.STOPPED:
         moved = table.transition(
             tx, target, ProcessState.READY, now=now, pending=Signal.TERM, exit_reason=reason, wake_at=None

@@ -7,21 +7,25 @@ from dataclasses import replace
 from aos_mcp.abi import arguments as a
 from aos_mcp.abi import results as r
 from aos_mcp.abi.budget import WORKSPACE_ACCOUNT, Account, Budget
-from aos_mcp.abi.errors import Conflict, LimitExceeded, NotFound
+from aos_mcp.abi.errors import Conflict, Invalid, LimitExceeded, NotFound
 from aos_mcp.abi.handle import Pid
 from aos_mcp.abi.limits import SCHEDULES_MAX
 from aos_mcp.abi.scheduling import Missed, Schedule
 from aos_mcp.kernel import budget, schedules, timetable
 from aos_mcp.kernel.call import Call
 from aos_mcp.kernel.calls import views
-from aos_mcp.kernel.calls.process import create, prepare
+from aos_mcp.kernel.calls.process import asked_budget, create, prepare
 from aos_mcp.ports import Transaction
+
+STARTED = "started"
 
 
 async def add_schedule(call: Call, args: a.AddScheduleArgs) -> r.ScheduleRow:
     """Put a spawn on the timetable, under an account of its own. Its models and definition are looked for now too."""
     first = timetable.first_at(args.form, args.zone, call.now)
-    await prepare(call, args.spawn)
+    definition, _ = await prepare(call, args.spawn)
+    limit = Budget(microusd=budget.microusd(args.total_usd), tokens=args.total_tokens)
+    _check_fits(asked_budget(args.spawn.budget, definition.budget if definition else None), limit)
 
     def work(tx: Transaction) -> r.ScheduleRow:
         owner = call.caller.principal
@@ -41,7 +45,6 @@ async def add_schedule(call: Call, args: a.AddScheduleArgs) -> r.ScheduleRow:
             created_at=call.now,
         )
         tx.schedule_insert(schedule)
-        limit = Budget(microusd=budget.microusd(args.total_usd), tokens=args.total_tokens)
         tx.account_insert(
             Account(account=schedule.schedule_id, parent=WORKSPACE_ACCOUNT, limit=limit, opened_at=call.now)
         )
@@ -111,12 +114,29 @@ async def run_schedule(call: Call, args: a.RunScheduleArgs) -> r.ScheduleRow:
                 return _changed(tx, call, skipped, wake=False)
         begun = create(tx, call, spawn, definition, chain, payer=row.schedule_id)
         ran = replace(
-            row, next_at=next_at, last_at=now, last_pid=Pid(begun.pid), last_outcome="started", runs=row.runs + 1
+            row, next_at=next_at, last_at=now, last_pid=Pid(begun.pid), last_outcome=STARTED, runs=row.runs + 1
         )
         tx.schedule_put(ran)
         return _changed(tx, call, ran, wake=args.due_at is None)
 
     return await call.commit(work)
+
+
+def _check_fits(run: Budget, total: Budget) -> None:
+    """Check that there can be a run.
+
+    Raises:
+        Invalid: one alone asks for more than all of them together may use.
+    """
+    for name, asked, most, unit in (
+        ("usd", run.microusd, total.microusd, budget.MICRO),
+        ("tokens", run.tokens, total.tokens, 1),
+    ):
+        if asked is not None and most is not None and asked > most:
+            raise Invalid(
+                f"One run asks for {asked / unit:.12g} {name}, and all runs together may use {most / unit:.12g}.",
+                "Give a run less, or raise the total.",
+            )
 
 
 def _find(tx: Transaction, call: Call, handle: str) -> Schedule:
@@ -131,6 +151,14 @@ def _changed(tx: Transaction, call: Call, schedule: Schedule, *, wake: bool = Tr
     if wake:
         call.after.append(lambda: call.machine.timetable.set())
     return _row(tx, schedule)
+
+
+def _outcome(tx: Transaction, schedule: Schedule) -> str:
+    """Say how the last time went: a run that began and has ended, by how it ended."""
+    if schedule.last_outcome != STARTED or schedule.last_pid is None:
+        return schedule.last_outcome
+    process = tx.process_get(schedule.last_pid)
+    return process.exit_code if process is not None and process.exit_code is not None else STARTED
 
 
 def _row(tx: Transaction, schedule: Schedule) -> r.ScheduleRow:
@@ -148,7 +176,7 @@ def _row(tx: Transaction, schedule: Schedule) -> r.ScheduleRow:
         next_at=schedule.next_at,
         last_at=schedule.last_at,
         last_pid=schedule.last_pid,
-        last_outcome=schedule.last_outcome,
+        last_outcome=_outcome(tx, schedule),
         runs=schedule.runs,
         usage=views.usage(account.used if account is not None else None),
         total_usd=None if limit.microusd is None else limit.microusd / budget.MICRO,
