@@ -7,7 +7,6 @@ refused where it says something other than its default. Fields nobody knows are 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,9 +16,6 @@ from aos_mcp.abi.guest_results import GenerateResult, ModelsResult
 
 Json = dict[str, Any]
 Fields = Mapping[str, Any]
-
-DEPTH_MAX = 100
-"""How deep JSON of a model may be nested: readers give up at some depth, each at another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,28 +144,6 @@ def objects_in(value: object, where: str) -> list[Json]:
     if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
         raise Invalid(f"{where} is not a list of objects.", "See the API's reference for its form.")
     return value
-
-
-def object_in(text: str) -> Json | None:
-    """Return the JSON object that a model wrote; None where it is none that every client can read."""
-    try:
-        found: object = json.loads(text, parse_constant=finite, parse_float=finite)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) and _is_within(found, DEPTH_MAX) else None
-
-
-def _is_within(value: object, depth: int) -> bool:
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return depth > 0 and all(_is_within(part, depth - 1) for part in parts)
-
-
-def finite(text: str) -> float:
-    """Return a number of JSON. Raises ValueError for what some writers put there: NaN, or one beyond all bounds."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("no number of JSON")
-    return number
 
 
 def data_of(url: str, where: str) -> str:

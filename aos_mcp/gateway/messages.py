@@ -9,6 +9,7 @@ from aos_mcp.abi.completion import ANY_TOOL
 from aos_mcp.abi.errors import AosError, Invalid, UnknownOutcome
 from aos_mcp.abi.guest_results import GenerateResult, ModelsResult, RequestRow
 from aos_mcp.abi.results import UsageResult
+from aos_mcp.abi.strict_json import object_in
 from aos_mcp.gateway.dialect import (
     Asked,
     EventWriter,
@@ -19,7 +20,6 @@ from aos_mcp.gateway.dialect import (
     event,
     held_to,
     judge,
-    object_in,
     objects_in,
     passed_on,
     text_of,

@@ -26,9 +26,10 @@ from starlette.types import Receive, Scope, Send
 from aos_mcp.abi.errors import AosError, Invalid, NotFound
 from aos_mcp.abi.guest_results import CountTokensResult, GenerateResult, ModelsResult
 from aos_mcp.abi.limits import GATEWAY_PING_S, LINE_BYTES_MAX
+from aos_mcp.abi.strict_json import finite
 from aos_mcp.endpoint import Endpoint, Guard, serve
 from aos_mcp.gateway.chat import Chat
-from aos_mcp.gateway.dialect import Asked, Dialect, Fields, finite
+from aos_mcp.gateway.dialect import Asked, Dialect, Fields
 from aos_mcp.gateway.faults import RequestTooLarge
 from aos_mcp.gateway.messages import Messages
 from aos_mcp.hardware import SystemClock, SystemEntropy

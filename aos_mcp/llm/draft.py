@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field, replace
 from os.path import commonprefix
-from typing import Any, Literal
+from typing import Literal
 
 from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import Prompt, RateLimits, Reply, ToolRequest
@@ -22,9 +21,6 @@ CHARS_PER_TOKEN = 4
 
 COUNT_MAX = 2**53
 """The largest count that is believed: beyond it numbers in JSON are not exact."""
-
-DEPTH_MAX = 100
-"""How deep JSON of a model may be nested: readers give up at some depth, each at another."""
 
 
 def estimate_tokens(chars: int) -> int:
@@ -52,28 +48,6 @@ def text_of(value: object) -> str:
     if value and not isinstance(value, str):
         raise TypeError("not text")
     return value if isinstance(value, str) else ""
-
-
-def object_in(text: str) -> dict[str, Any] | None:
-    """Return the JSON object that a model wrote; None where it is none that everybody can read."""
-    try:
-        found = json.loads(text, parse_constant=_finite, parse_float=_finite)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) and _is_within(found, DEPTH_MAX) else None
-
-
-def _is_within(value: object, depth: int) -> bool:
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return depth > 0 and all(_is_within(part, depth - 1) for part in parts)
-
-
-def _finite(text: str) -> float:
-    """Return a number of JSON. Raises ValueError for what some writers put there: NaN, or one beyond all bounds."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("no number of JSON")
-    return number
 
 
 class Echo:

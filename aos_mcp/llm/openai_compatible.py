@@ -13,7 +13,8 @@ from typing import Any
 
 from aos_mcp.abi.budget import Usage
 from aos_mcp.abi.completion import ANY_TOOL, Attachment, Prompt, ToolRequest, Turn
-from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop, count_of, object_in, text_of
+from aos_mcp.abi.strict_json import object_in
+from aos_mcp.llm.draft import NO_ANSWER, Draft, DraftRequest, Stop, count_of, text_of
 from aos_mcp.llm.driver import Decoder, Driver, Fields, extra_body
 from aos_mcp.llm.providers import Quirks, marks_max
 from aos_mcp.llm.schema import ANSWER_TOOL, answer_tool, is_closed, parsed, stated, take_answer

@@ -19,6 +19,7 @@ from aos_mcp.abi.completion import HELD_TO, Completion, Prompt, Reply, Turn
 from aos_mcp.abi.errors import Invalid, ModelError, ModelFault
 from aos_mcp.abi.limits import COMPLETE_PATIENCE_S
 from aos_mcp.abi.process import sched_class
+from aos_mcp.abi.strict_json import finite
 from aos_mcp.kernel.call import Call, R, check_model
 from aos_mcp.kernel.calls import views
 from aos_mcp.kernel.calls.attachments import check_inputs, turn_of
@@ -202,14 +203,10 @@ def _parse(reply: Reply, schema: str) -> tuple[JsonValue, str | None]:
     if stripped.startswith("```"):
         stripped = stripped.strip("`").removeprefix("json").strip()
     try:
-        answer = cast("JsonValue", json.loads(stripped, parse_constant=_no_json))
+        answer = cast("JsonValue", json.loads(stripped, parse_constant=finite, parse_float=finite))
     except (ValueError, RecursionError) as error:
         return None, "it was cut off at max_tokens" if reply.stop == "length" else f"it is not valid JSON: {error}"
     return answer, misfit(schema, answer)
-
-
-def _no_json(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _result(completion: Completion, *, text: str | None = None, answer: JsonValue = None) -> r.CompleteResult:
