@@ -44,7 +44,7 @@ class TimesResult(Result):
 
 
 class SpawnResult(Result):
-    """Answer of `spawn_agent`; `result` only when it ended within `wait_s`."""
+    """Answer of `spawn_agent`; `result` where it ended within `wait_s`, or before the call was sent again."""
 
     pid: str
     state: ProcessState

@@ -166,6 +166,12 @@ async def test_a_run_that_could_never_be_paid_for_is_refused_at_once(
         await add(k, spawn={**SPAWN, "budget": {unit: total[f"total_{unit}"]}}, **total)
 
 
+async def test_a_schedule_whose_runs_would_all_be_one_agent_is_refused(tmp_path: Path) -> None:
+    async with held(tmp_path, FakeClock()) as k:
+        with pytest.raises(Invalid, match="every run would be the same agent"):
+            await add(k, spawn={**SPAWN, "idempotency_key": "once"})
+
+
 async def test_a_schedule_rests_goes_on_and_is_removed(tmp_path: Path) -> None:
     clock = FakeClock()
     async with held(tmp_path, clock) as k:

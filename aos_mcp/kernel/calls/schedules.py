@@ -23,6 +23,8 @@ STARTED = "started"
 async def add_schedule(call: Call, args: a.AddScheduleArgs) -> r.ScheduleRow:
     """Put a spawn on the timetable, under an account of its own. Its models and definition are looked for now too."""
     first = timetable.first_at(args.form, args.zone, call.now)
+    if args.spawn.idempotency_key is not None:
+        raise Invalid("With an idempotency_key every run would be the same agent.", "Leave it out.")
     definition, _ = await prepare(call, args.spawn)
     limit = Budget(microusd=budget.microusd(args.total_usd), tokens=args.total_tokens)
     _check_fits(asked_budget(args.spawn.budget, definition.budget if definition else None), limit)
