@@ -104,10 +104,14 @@ def find(
     scores = dict(ranking.best(ranking.fuse(by_word, by_vector, weights.near), max(limit, SEARCH_LENDING)))
     places = _places(at, scores, bounds)
     settled = ranking.settle(scores, places, _names(query), weights)
-    # Vectors in memory and neighbours may be those of pages whose words were taken out.
-    for row in at.all("page_erased", {"serials": json.dumps(list(settled))}):
-        del settled[row["serial"]]
-    return ranking.best(settled, limit)
+    while True:
+        found = ranking.best(settled, limit)
+        # Vectors in memory and neighbours may be those of pages whose words were taken out.
+        gone = at.all("page_erased", {"serials": json.dumps([serial for serial, _ in found])})
+        if not gone:
+            return found
+        for row in gone:
+            del settled[row["serial"]]
 
 
 def _members(at: Connection, bounds: Bounds) -> set[str] | None:
