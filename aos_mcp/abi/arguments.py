@@ -45,7 +45,7 @@ class Args(BaseModel):
 class BudgetArgs(Args):
     """A budget as people write it."""
 
-    usd: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    usd: Annotated[float, Field(ge=0, le=limits.USD_MAX)] | None = None
     tokens: Annotated[int, Field(ge=0, le=10**12)] | None = None
     turns: Annotated[int, Field(ge=1, le=10**6)] | None = None
     tool_calls: Annotated[int, Field(ge=0, le=10**6)] | None = None
@@ -479,7 +479,7 @@ class AddScheduleArgs(Args):
     zone: Annotated[str, Field(min_length=1, max_length=64, description="time zone of the form")] = "UTC"
     missed: Literal["skip", "once", "all"] = "once"
     spawn: SpawnArgs
-    total_usd: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    total_usd: Annotated[float, Field(gt=0, le=limits.USD_MAX)] | None = None
     total_tokens: Annotated[int, Field(gt=0, le=10**12)] | None = None
 
 

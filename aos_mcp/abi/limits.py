@@ -53,6 +53,7 @@ COUNT_PORTION_CHARS = 2**16  # Counted at once: a run without a break takes some
 COUNT_PIECES_KEPT_MAX = 2**14  # Words whose tokens are remembered; they are texts of somebody, so not many, not long.
 LABELS_MAX = 16  # Given to one page by whoever writes it.
 TEXT_CHARS_MAX = 1_000_000  # A message, a note.
+USD_MAX = 1e6  # Of one budget. A bound is also what keeps infinity out, which JSON has no word for.
 PAGE_BYTES_MAX = 8 * 2**20  # One page of context; larger things belong in a workspace.
 FORKS_MAX = 16  # Of one moment in one call, each with a budget of its own.
 FORK_MAIL_MAX = 1_000  # Messages that wait for an agent, and for what is forked from it.

@@ -11,7 +11,7 @@ from aos_mcp.cli import output, session
 from aos_mcp.cli.client import Json
 from aos_mcp.cli.failure import CliError
 from aos_mcp.cli.output import AsJson
-from aos_mcp.cli.processes import USD_MAX
+from aos_mcp.cli.processes import BudgetUsd
 
 app = typer.Typer(help="Model calls of other programs: through the kernel's queue, budgets and audit log.")
 
@@ -36,9 +36,7 @@ def key(
     model: Annotated[
         str | None, typer.Option("--model", help="provider/model that a foreign model name stands for.")
     ] = None,
-    budget_usd: Annotated[
-        float | None, typer.Option("--budget-usd", min=0, max=USD_MAX, help="What it may spend.")
-    ] = None,
+    budget_usd: BudgetUsd = None,
     budget_tokens: Annotated[int | None, typer.Option("--budget-tokens", help="How many tokens it may use.")] = None,
     priority: Annotated[int | None, typer.Option("--priority", help="0 first, 100 last; 50 by default.")] = None,
     as_json: AsJson = False,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from aos_mcp.abi.limits import USD_MAX
 from aos_mcp.abi.process import ExitCode, ProcessState, Signal
 from aos_mcp.cli import output, session, transcript
 from aos_mcp.cli.client import GRACE_S, Client, Json
@@ -17,7 +18,6 @@ WAIT_SLICE_S = 30.0  # One wait call; a longer wait is several, so that a restar
 
 Pid = Annotated[str, typer.Argument(metavar="PID", help="An agent's pid, or its beginning.")]
 Model = Annotated[str | None, typer.Option("--model", "-m", metavar="PROVIDER/MODEL", help="Which model.")]
-USD_MAX = 1_000_000  # As the kernel has it. A bound is also what keeps infinity out, which JSON has no word for.
 BudgetUsd = Annotated[
     float | None, typer.Option("--budget-usd", min=0, max=USD_MAX, help="Most it may spend, in US dollars.")
 ]

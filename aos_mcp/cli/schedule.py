@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from aos_mcp.abi.limits import USD_MAX
 from aos_mcp.abi.scheduling import Missed
 from aos_mcp.cli import output, session
 from aos_mcp.cli.client import Json
 from aos_mcp.cli.output import AsJson
-from aos_mcp.cli.processes import USD_MAX
 
 app = typer.Typer(help="Agents that start by themselves, at times you set.", no_args_is_help=True)
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from aos_mcp.abi.characters import whole
 from aos_mcp.abi.completion import Prompt, Reply, ToolRequest, ToolSpec, Turn
 from aos_mcp.abi.handle import PageId
 from aos_mcp.abi.page import Page, PageKind
@@ -136,7 +137,7 @@ def encode_reply(reply: Reply) -> bytes:
         "stop": reply.stop,
     }
     text = json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+    return whole(text).encode()
 
 
 def decode_reply(body: bytes) -> Reply:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
+from aos_mcp.abi.characters import whole
 from aos_mcp.abi.limits import COUNT_PIECES_KEPT_MAX, COUNT_PORTION_CHARS
 from aos_mcp.context.classes import estimate
 
@@ -44,8 +45,7 @@ def count(text: str) -> int:
         try:
             found += len(vocabulary().encode_ordinary(portion))
         except UnicodeEncodeError:  # half of a surrogate pair: no provider is sent one
-            whole = portion.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-            found += len(vocabulary().encode_ordinary(whole))
+            found += len(vocabulary().encode_ordinary(whole(portion)))
     _remember(len(text))
     return found
 

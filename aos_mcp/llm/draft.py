@@ -8,6 +8,7 @@ from os.path import commonprefix
 from typing import Literal
 
 from aos_mcp.abi.budget import Usage
+from aos_mcp.abi.characters import whole
 from aos_mcp.abi.completion import Prompt, RateLimits, Reply, ToolRequest
 from aos_mcp.ports import Deliver
 
@@ -202,8 +203,3 @@ class Draft:
             stop=stop,
             stop_text=self.stop_text,
         )
-
-
-def whole(text: str) -> str:
-    """Return a text with the halves of a character joined that came in two pieces; a half alone becomes U+FFFD."""
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

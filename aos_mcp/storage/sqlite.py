@@ -337,7 +337,7 @@ class SqliteStore:
             _fail(group, failure)
 
     def _look(self, reader: SqliteConnection, group: list[_Unit[Any]]) -> None:
-        """Run units that only read on one snapshot, on a worker thread."""
+        """Run units that only read on one snapshot."""
         for unit in group:
             unit.look(reader, self._nearest)
         if group:

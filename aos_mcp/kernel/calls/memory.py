@@ -26,9 +26,9 @@ from aos_mcp.kernel.summaries import summarized
 from aos_mcp.ports import Transaction
 
 PAGE_IN_CHARS = RESULT_TOKENS_MAX * 3
+"""Shown of a page when the caller sets no limit: about what a result may weigh."""
 AGENT_CHARS_MAX = 4 * PAGE_IN_CHARS
 """An agent is given no more at once, whatever it asks for: it stands in its window."""
-"""Shown of a page when the caller sets no limit: about what a result may weigh."""
 FORK_LINKS_MAX = 16
 
 
@@ -95,8 +95,8 @@ async def page_in(call: Call, args: a.PageInArgs) -> r.PageInResult:
         page = find_page(tx, call, args.page_id)
         call.subject = page.page_id
         text = pages.readable(tx, page)
-        most = len(text) if call.caller.pid is None else AGENT_CHARS_MAX
-        end = args.offset + min(args.limit or PAGE_IN_CHARS, max(1, most))
+        limit = args.limit or PAGE_IN_CHARS
+        end = args.offset + (limit if call.caller.pid is None else min(limit, AGENT_CHARS_MAX))
         content = text[args.offset : end]
         # A person who looks is no reason to keep a page, nor is an agent that it does not belong to.
         if call.caller.pid is not None and page.pid in {None, call.caller.pid}:
