@@ -75,3 +75,10 @@ async def test_a_long_letter_is_shown_by_its_beginning_and_can_be_read_whole(tmp
     assert done.exit_code == "done"
     for prompt in model.prompts:
         narrow(prompt)
+
+
+async def test_a_page_in_pieces_is_found_by_any_beginning_of_its_id_that_a_handle_may_show(tmp_path: Path) -> None:
+    async with kernel_on(tmp_path, ScriptedModels(ScriptedModel(NAME, ()))) as k:
+        page_id = (await k.call("page_out", content=TEXT)).page_id
+        for chars in (13, 20, len(page_id)):
+            assert (await k.call("page_in", page_id=page_id[:chars], limit=10)).content == TEXT[:10]
